@@ -1,0 +1,107 @@
+"""The only place where a refused argument is worded.
+
+Every function returns the value it accepted, so that a check can stand where the value is used. A refusal is a
+`ValueError` (`TypeError` for a thing of the wrong kind) that names the argument, its value, the rule and a way out.
+"""
+
+from collections.abc import Collection, Sequence
+
+from torch import Tensor
+
+
+def refuse(name: str, value: object, rule: str, way_out: str) -> ValueError:
+    """Return the error that all refusals share: name, value, rule, way out."""
+    return ValueError(f"`{name}` (={value}) {rule}. {way_out}")
+
+
+def positive(name: str, value: int, way_out: str = "Use 1 or more.") -> int:
+    """Return `value` if it is a whole number of at least 1.
+
+    Raises:
+        ValueError: `value` is smaller than 1 or not a whole number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise refuse(name, value, "must be a whole number of at least 1", way_out)
+    return value
+
+
+def odd(name: str, value: int) -> int:
+    """Return `value` if it is a positive odd number.
+
+    Raises:
+        ValueError: `value` is even or smaller than 1.
+    """
+    if positive(name, value) % 2 == 0:
+        raise refuse(name, value, "must be odd, so that a kernel has a centre", f"Use {value - 1} or {value + 1}.")
+    return value
+
+
+def fraction(name: str, value: float) -> float:
+    """Return `value` if it is a probability below 1.
+
+    Raises:
+        ValueError: `value` is outside [0, 1).
+    """
+    if not 0.0 <= value < 1.0:
+        raise refuse(name, value, "must be at least 0 and below 1", "Use 0.0 to switch it off.")
+    return float(value)
+
+
+def divides(name: str, value: int, divisor_name: str, divisor: int) -> int:
+    """Return `value` // `divisor` if the division leaves nothing.
+
+    Raises:
+        ValueError: `value` is not a multiple of `divisor`.
+    """
+    if positive(name, value) % positive(divisor_name, divisor):
+        rule = f"must be divisible by `{divisor_name}` (={divisor})"
+        near = max(divisor, round(value / divisor) * divisor)
+        raise refuse(name, value, rule, f"Use {near}, or state the size per head yourself.")
+    return value // divisor
+
+
+def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Return `value` as (vertical, horizontal), one number standing for both.
+
+    Raises:
+        ValueError: `value` is not one or two whole numbers of at least 1.
+    """
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2:
+        raise refuse(name, value, "must be one number or (vertical, horizontal)", f"Use `{name}=2` or `{name}=(2, 1)`.")
+    return positive(name, both[0]), positive(name, both[1])
+
+
+def one_of(name: str, value: str, allowed: Collection[str]) -> str:
+    """Return `value` if it is among `allowed`.
+
+    Raises:
+        ValueError: `value` is not among `allowed`.
+    """
+    if value not in allowed:
+        known = ", ".join(sorted(map(str, allowed)))
+        raise refuse(name, repr(value), "is not known", f"Use one of: {known}.")
+    return value
+
+
+def feature_map(name: str, x: Tensor, dim: int) -> Tensor:
+    """Return `x` if it is a floating-point map of shape batch × dim × height × width with at least one pixel.
+
+    Raises:
+        TypeError: `x` does not hold floating-point numbers.
+        ValueError: `x` has another number of axes or of channels, or no pixels.
+    """
+    shape = tuple(x.shape)
+    if x.dim() != 4:
+        hint = "Add the batch axis with `x.unsqueeze(0)`." if x.dim() == 3 else "Reshape it to four axes."
+        raise ValueError(f"`{name}` (shape {shape}) must have the axes (batch, {dim}, height, width). {hint}")
+    if x.shape[1] != dim:
+        hint = "Build the layer with that `dim`, or project the map with a 1x1 convolution first."
+        if x.shape[3] == dim:
+            hint = f"Its last axis is {dim}: move the channels with `{name}.permute(0, 3, 1, 2)`."
+        raise ValueError(f"`{name}` (shape {shape}) has {x.shape[1]} channels and must have {dim}. {hint}")
+    if not x.is_floating_point():
+        raise TypeError(f"`{name}` (dtype {x.dtype}) must hold floating-point numbers. Use `{name}.float()`.")
+    if x.shape[2] == 0 or x.shape[3] == 0:
+        raise ValueError(f"`{name}` (shape {shape}) has no pixels. Give it a height and a width of at least 1.")
+    return x
