@@ -188,7 +188,8 @@ def _reduced_projection(
 ) -> nn.Sequential:
     branch = nn.Sequential()
     if stride > 1:
-        edge = (dw_kernel_size - 1) // 2
+        # timm's symmetric padding: (dw_kernel_size - 1) // 2 at stride 2, one more key per axis at some larger strides
+        edge = (stride - 1 + dw_kernel_size - 1) // 2
         branch.add_module("down_conv", nn.Conv2d(dim, dim, dw_kernel_size, stride, edge, groups=dim, bias=False))
         branch.add_module("norm", norm_layer(dim))
     branch.add_module("proj", nn.Conv2d(dim, size, 1, bias=False))

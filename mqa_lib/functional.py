@@ -48,13 +48,14 @@ def spatial_reduction(
 ) -> Float[Tensor, "batch dim rows columns"]:
     """Return SR(x), a depthwise convolution with `stride`, as a sum over shifted copies of the padded map.
 
-    Zeros are padded on both sides by (size - 1) // 2, so a map of `height` rows gives ceil(height / stride) rows.
+    Zeros are padded on both sides by (stride - 1 + size - 1) // 2, as timm does; with a 3x3 kernel of stride 2 a map
+    of `height` rows gives ceil(height / 2) rows, and key j is centred on row 2j.
 
     Source: MobileNetV4, arXiv:2404.10518, equation 2, where SR is a 3x3 depthwise convolution of stride 2.
     """
     size = kernel.shape[-1]
-    rows, columns = (-(-extent // stride) for extent in x.shape[-2:])
-    edge = (size - 1) // 2
+    edge = (stride - 1 + size - 1) // 2
+    rows, columns = ((extent + 2 * edge - size) // stride + 1 for extent in x.shape[-2:])
     padded = F.pad(x, (edge, edge + stride, edge, edge + stride))
     out = x.new_zeros(*x.shape[:2], rows, columns)
     for dy in range(size):
