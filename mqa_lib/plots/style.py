@@ -15,9 +15,9 @@ HEAT = "cividis"  # tuned for colour-vision deficiency, even steps of lightness
 
 _RC = {
     "axes.grid": True,
+    "axes.prop_cycle": mpl.cycler(color=PALETTE),
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlelocation": "left",
     "axes.titlesize": 11,
     "figure.dpi": 100,
     "font.size": 10,
