@@ -1,0 +1,146 @@
+"""The closed forms equal what the layers own and what torch counts while they run."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from mqa_lib import MobileMQA, MultiHeadAttention2d, cost
+
+MOBILE = st.fixed_dictionaries(
+    {
+        "dim": st.sampled_from([2, 5, 11]),
+        "num_heads": st.sampled_from([1, 2, 3]),
+        "key_dim": st.sampled_from([1, 3, 7]),
+        "value_dim": st.sampled_from([1, 5, 13]),
+        "query_strides": st.sampled_from([1, 2, (1, 3), (3, 2)]),
+        "kv_stride": st.sampled_from([1, 2, 3, 4]),
+        "dw_kernel_size": st.sampled_from([1, 3, 5]),
+        "dim_out": st.sampled_from([None, 17]),
+    }
+)
+SIZES = st.tuples(st.integers(1, 23), st.integers(1, 19))
+# The defaults of a layer in MobileNetV4-hybrid-medium, on a map whose sides differ.
+LAYER = {"dim": 160, "height": 13, "width": 17, "num_heads": 4, "key_dim": 64}
+
+
+def counted_macs(layer: torch.nn.Module, dim: int, height: int, width: int) -> int:
+    # Without the math kernel torch knows no formula for attention on a CPU and counts nothing.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        layer.eval()(torch.zeros(1, dim, height, width))
+    return counter.get_total_flops() // 2
+
+
+def owned(layer: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in layer.parameters())
+
+
+@settings(max_examples=60, deadline=None)
+@given(MOBILE, SIZES)
+def test_mobile_mqa_costs_what_torch_counts_for_any_layer_and_map(layer: dict, size: tuple[int, int]) -> None:
+    built, price = MobileMQA(**layer), cost.mobile_mqa(height=size[0], width=size[1], **layer)
+    assert price.params == owned(built)
+    assert price.macs == counted_macs(built, layer["dim"], *size)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SIZES, st.sampled_from([1, 2, 3]), st.sampled_from([1, 7]), st.sampled_from([2, 5]))
+def test_multi_head_costs_what_torch_counts(
+    size: tuple[int, int], heads: int, key_dim: int, value_dim: int
+) -> None:
+    built = MultiHeadAttention2d(11, heads, key_dim, value_dim)
+    price = cost.multi_head(11, *size, heads, key_dim, value_dim)
+    assert (price.params, price.macs) == (owned(built), counted_macs(built, 11, *size))
+
+
+@pytest.mark.parametrize("kv_stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("query_strides", [1, (2, 3)])
+def test_the_grids_are_those_of_the_layer(kv_stride: int, query_strides: int | tuple[int, int]) -> None:
+    layer = MobileMQA(2, num_heads=1, query_strides=query_strides, kv_stride=kv_stride).eval()
+    q, k = layer.queries_and_keys(torch.zeros(1, 2, 13, 17))
+    assert q.shape[2] == math.prod(cost.query_grid(13, 17, query_strides))
+    assert k.shape[2] == math.prod(cost.key_grid(13, 17, kv_stride))
+
+
+def test_the_score_matrix_is_as_large_as_the_weights_that_the_layer_returns() -> None:
+    layer = MobileMQA(6, num_heads=2, key_dim=3, kv_stride=2).eval()
+    weights = layer.weights(torch.zeros(1, 6, 13, 17))
+    price = cost.mobile_mqa(6, 13, 17, num_heads=2, key_dim=3, kv_stride=2)
+    assert price.score_bytes == weights.numel() * weights.element_size()
+
+
+def test_the_steps_add_up_to_the_whole() -> None:
+    price = cost.mobile_mqa(**LAYER, kv_stride=2, query_strides=2)
+    assert sum(price.by_kind().values()) == price.macs
+    assert price.macs == price.projection_macs + price.reduction_macs + price.score_macs + price.value_macs
+
+
+def test_the_steps_of_a_small_layer_are_those_counted_by_hand() -> None:
+    price = cost.mobile_mqa(dim=5, height=2, width=3, num_heads=2, key_dim=3, value_dim=7)
+    projections = 6 * (5 * 6) + 6 * (5 * 3) + 6 * (5 * 7) + 6 * (14 * 5)  # q, k, v, output over 6 pixels
+    assert list(price.by_kind().values()) == [projections, 0, 2 * 6 * 6 * 3, 2 * 6 * 6 * 7]
+    tokens = 6 * (5 + 6) + 6 * (5 + 3) + 6 * (5 + 7) + 6 * (14 + 5) + 6 * (6 + 3) + 6 * (14 + 7)
+    assert price.activation_bytes == 4 * tokens
+
+
+def test_multi_query_is_mobile_mqa_that_reduces_nothing() -> None:
+    assert cost.multi_query(**LAYER) == cost.mobile_mqa(**LAYER, kv_stride=1)
+
+
+def test_one_head_costs_the_same_shared_or_not() -> None:
+    one = {**LAYER, "num_heads": 1}
+    assert cost.multi_query(**one) == cost.multi_head(**one)
+
+
+def test_sharing_divides_key_and_value_bytes_by_the_heads_and_leaves_scores_alone() -> None:
+    separate, shared = cost.multi_head(**LAYER), cost.multi_query(**LAYER)
+    assert separate.key_value_bytes == 4 * shared.key_value_bytes
+    assert (separate.score_macs, separate.score_bytes) == (shared.score_macs, shared.score_bytes)
+
+
+def test_stride_two_makes_the_scores_of_an_even_map_four_times_smaller() -> None:
+    even = {**LAYER, "height": 14, "width": 26}
+    assert (
+        cost.mobile_mqa(**even, kv_stride=1).score_bytes
+        == 4 * cost.mobile_mqa(**even, kv_stride=2).score_bytes
+    )
+
+
+def test_two_layers_cost_their_sum() -> None:
+    first, second = cost.multi_query(**LAYER), cost.mobile_mqa(**LAYER, kv_stride=2)
+    both = first + second
+    for name in ("params", "macs", "weight_bytes", "activation_bytes", "score_bytes", "key_value_bytes"):
+        assert getattr(both, name) == getattr(first, name) + getattr(second, name)
+
+
+def test_half_precision_halves_every_byte_and_no_mac() -> None:
+    full, half = cost.mobile_mqa(**LAYER), cost.mobile_mqa(**LAYER, bytes_per_number=2)
+    assert full.macs == half.macs
+    for name in ("weight_bytes", "activation_bytes", "score_bytes", "key_value_bytes"):
+        assert getattr(full, name) == 2 * getattr(half, name)
+
+
+def test_a_machine_that_only_lacks_arithmetic_takes_the_macs_and_one_that_only_lacks_memory_the_bytes() -> (
+    None
+):
+    price = cost.mobile_mqa(**LAYER, kv_stride=2)
+    assert cost.seconds(price, 1e9, 1e30) == pytest.approx(price.macs / 1e9)
+    moved = price.weight_bytes + price.activation_bytes
+    assert cost.seconds(price, 1e30, 1e9) == pytest.approx(moved / 1e9)
+    with_scores = cost.seconds(price, 1e30, 1e9, scores_in_memory=True)
+    assert with_scores == pytest.approx((moved + 2 * price.score_bytes) / 1e9)
+
+
+def test_no_roofline_is_faster_than_its_arithmetic_or_its_memory_alone() -> None:
+    price = cost.multi_head(**LAYER)
+    estimate = cost.seconds(price, 3e9, 1e9)
+    assert estimate >= price.macs / 3e9
+    assert estimate >= (price.weight_bytes + price.activation_bytes) / 1e9
+
+
+def test_at_the_ridge_point_arithmetic_and_memory_take_equally_long() -> None:
+    assert cost.ridge_point(6e12, 2e10) == 300.0
