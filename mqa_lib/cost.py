@@ -23,7 +23,7 @@ class Step:
         params: Learnt numbers that it owns.
         macs: Multiply-accumulates for one picture.
         activation_bytes: What it reads and writes besides parameters, once each.
-        score_bytes: What it would write or read of the score matrix if no fused kernel kept that in its cache.
+        score_bytes: What it would write or read of the score matrix if no fused kernel kept it in its cache.
     """
 
     name: str

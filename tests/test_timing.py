@@ -1,0 +1,97 @@
+"""Timings on a clock that the tests turn themselves, so that every expected number is exact."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from mqa_lib import bench, timing
+from mqa_lib.timing import Spread, Timing
+
+
+class Clock:
+    """Stands in for the machine: calls take what they are told, times how slow the machine is just then."""
+
+    def __init__(self) -> None:
+        self.now, self.slowness, self.log = 0.0, 1.0, []
+
+    def work(self, name: str, seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            self.now += seconds * self.slowness
+            self.log.append(name)
+
+        return run
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+def test_every_candidate_gets_its_own_time_in_the_order_given(clock: Clock) -> None:
+    fast, slow = timing.compare({"fast": clock.work("f", 2.0), "slow": clock.work("s", 3.0)}, repeats=5)
+    assert (fast.name, fast.spread, len(fast.seconds)) == ("fast", Spread(2.0, 2.0, 2.0), 5)
+    assert slow.ratio_to(fast) == Spread(1.5, 1.5, 1.5)
+
+
+def test_candidates_take_turns_and_swap_who_goes_first(clock: Clock) -> None:
+    timing.compare({"a": clock.work("a", 1.0), "b": clock.work("b", 1.0)}, repeats=3, warmup=2)
+    assert clock.log == [*"aabb", *"ab", *"ba", *"ab"]
+
+
+def test_a_machine_that_slows_down_half_way_does_not_change_the_ratio(clock: Clock) -> None:
+    def rounds(values: range) -> range:
+        for i in values:
+            clock.slowness = 1.0 if i < 6 else 7.0
+            yield i
+
+    candidates = {"fast": clock.work("f", 2.0), "slow": clock.work("s", 3.0)}
+    fast, slow = timing.compare(candidates, repeats=11, progress=rounds)
+    assert fast.spread.high > fast.spread.low
+    assert slow.ratio_to(fast).low == pytest.approx(1.5) == slow.ratio_to(fast).high
+
+
+def test_short_calls_are_repeated_until_the_clock_can_see_them(clock: Clock) -> None:
+    (short,) = timing.compare({"short": clock.work("s", 0.25)}, repeats=2, min_seconds=1.0, warmup=1)
+    assert (short.calls, len(clock.log)) == (4, 1 + 2 * 4)
+    assert short.spread.median == 0.25
+
+
+def test_the_spread_is_the_median_between_the_quartiles() -> None:
+    assert Spread.of([5.0, 1.0, 3.0, 2.0, 4.0]) == Spread(3.0, 2.0, 4.0)
+    assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0)
+
+
+def test_twice_as_fast_and_half_as_fast_average_to_equal() -> None:
+    assert timing.geometric_mean([2.0, 0.5]) == pytest.approx(1.0)
+
+
+def test_the_machine_is_described_without_its_name_or_paths() -> None:
+    text = json.dumps(timing.machine())
+    assert timing.platform.node() not in text
+    assert str(timing.Path.home()) not in text
+
+
+def test_the_speedup_compares_each_layer_in_its_faster_format() -> None:
+    seconds = {"ours, NCHW": 3.0, "ours, NHWC": 2.0, "timm, NCHW": 5.0, "timm, NHWC": 7.0}
+    timings = [Timing(name, (value, value), 1) for name, value in seconds.items()]
+    assert bench.speedup(timings) == Spread(2.5, 2.5, 2.5)
+
+
+@pytest.mark.parametrize("mode", bench.MODES)
+def test_a_bench_holds_every_layer_in_both_formats_and_survives_json(mode: str) -> None:
+    shape = bench.Shape("toy", dim=6, height=5, width=7, num_heads=2, key_dim=3, kv_stride=2)
+    record = json.loads(json.dumps(bench.run([shape], [mode], repeats=2)))
+    names = {row["name"] for row in record["cases"][0]["timings"]}
+    assert names == {f"{a}, {b}" for a in ("ours", "timm", "multi-head") for b in ("NCHW", "NHWC")}
+    assert record["geometric_mean_timm"][mode] > 0
+
+
+def test_both_memory_formats_hold_the_same_weights() -> None:
+    shape = bench.Shape("toy", dim=6, height=5, width=7, num_heads=2, key_dim=3, kv_stride=2)
+    runs = bench.candidates(shape)
+    for name in ("ours", "timm", "multi-head"):
+        difference = (runs[f"{name}, NCHW"]() - runs[f"{name}, NHWC"]()).abs().max()
+        assert difference < 1e-5  # float32, sums of at most 12 terms
