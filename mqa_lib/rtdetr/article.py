@@ -1,0 +1,118 @@
+"""The article's backbone layers, and their corrected twins in the same places.
+
+The article puts its attention in series into every bottleneck of a ResNet, between the 3×3 convolution and
+the last 1×1 convolution, with no norm, no residual and no scale around it. The bottleneck itself is
+ultralytics', imported where the article copies it, so that ultralytics still recognises and fuses its
+convolutions (the article's copy it does not). That is the one way in which these classes are better than what
+was published: what they compute is the same.
+"""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from ultralytics.nn.modules.block import ResNetBlock, ResNetLayer
+
+from mqa_lib.blocks import MobileMQABlock
+from mqa_lib.published import ALL, Defect, PublishedMQA
+
+NUM_HEADS = 2
+KEY_DIM = 48
+
+
+class ArticleBottleneck(ResNetBlock):
+    """A bottleneck whose 3×3 convolution hands its map to the article's layer before it is expanded.
+
+    Args:
+        c1: Channels of the input.
+        c2: Channels inside; the attention works on these.
+        s: Stride of the 3×3 convolution.
+        e: The output has `e * c2` channels.
+        defects: The mistakes of the attention, see `mqa_lib.published`.
+    """
+
+    def __init__(self, c1: int, c2: int, s: int = 1, e: int = 4, defects: Defect = ALL) -> None:
+        super().__init__(c1, c2, s, e)
+        self.cv4: nn.Module = PublishedMQA(c2, NUM_HEADS, KEY_DIM, KEY_DIM, defects=defects)
+
+    def forward(self, x: Float[Tensor, "batch c1 height width"]) -> Float[Tensor, "batch c3 rows columns"]:
+        """Return the bottleneck of `x`, whose signal all passes through the attention, plus the shortcut."""
+        return F.relu(self.cv3(self.cv4(self.cv2(self.cv1(x)))) + self.shortcut(x))
+
+
+class CorrectedBottleneck(ArticleBottleneck):
+    """The same bottleneck with the right layer in the same place: norm, attention, layer scale and residual.
+
+    Args:
+        c1: Channels of the input.
+        c2: Channels inside; the attention works on these.
+        s: Stride of the 3×3 convolution.
+        e: The output has `e * c2` channels.
+        kv_stride: Down-sampling of keys and values; the article has none.
+        layer_scale: Start of the layer scale; larger than MobileNetV4's 1e-5, because our runs are short.
+    """
+
+    def __init__(
+        self, c1: int, c2: int, s: int = 1, e: int = 4, kv_stride: int = 1, layer_scale: float = 0.1
+    ) -> None:
+        super().__init__(c1, c2, s, e)
+        self.cv4 = MobileMQABlock(c2, NUM_HEADS, KEY_DIM, kv_stride, layer_scale)
+
+
+class ResNetLayer_MQA(ResNetLayer):
+    """A stage of the article's backbone: the stem if `is_first`, else `n` bottlenecks with its attention.
+
+    Args:
+        c1: Channels of the input.
+        c2: Channels of the stem's output, or inside the bottlenecks.
+        s: Stride of the first bottleneck.
+        is_first: Whether this is the stem.
+        n: Bottlenecks.
+        e: The output of a stage has `e * c2` channels.
+    """
+
+    def __init__(self, c1: int, c2: int, s: int = 1, is_first: bool = False, n: int = 1, e: int = 4) -> None:
+        super().__init__(c1, c2, s, is_first, n, e)
+        if not is_first:
+            self.layer = _stage(ArticleBottleneck, c1, c2, s, n, e)
+
+
+class ResNetLayer_MQA_Corrected(ResNetLayer):
+    """A stage like `ResNetLayer_MQA` with the right layer in the same places.
+
+    Args:
+        c1: Channels of the input.
+        c2: Channels of the stem's output, or inside the bottlenecks.
+        s: Stride of the first bottleneck.
+        is_first: Whether this is the stem.
+        n: Bottlenecks.
+        e: The output of a stage has `e * c2` channels.
+        kv_stride: Down-sampling of keys and values.
+        layer_scale: Start of the layer scale.
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        s: int = 1,
+        is_first: bool = False,
+        n: int = 1,
+        e: int = 4,
+        kv_stride: int = 1,
+        layer_scale: float = 0.1,
+    ) -> None:
+        super().__init__(c1, c2, s, is_first, n, e)
+        if not is_first:
+
+            def block(c1: int, c2: int, s: int, e: int) -> CorrectedBottleneck:
+                return CorrectedBottleneck(c1, c2, s, e, kv_stride, layer_scale)
+
+            self.layer = _stage(block, c1, c2, s, n, e)
+
+
+def _stage(
+    block: Callable[[int, int, int, int], nn.Module], c1: int, c2: int, s: int, n: int, e: int
+) -> nn.Sequential:
+    return nn.Sequential(block(c1, c2, s, e), *(block(e * c2, c2, 1, e) for _ in range(n - 1)))
