@@ -127,7 +127,9 @@ class MobileMQA(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the sizes, for `print(layer)`."""
-        sizes = f"dim={self.dim}, num_heads={self.num_heads}, key_dim={self.key_dim}, value_dim={self.value_dim}"
+        sizes = (
+            f"dim={self.dim}, num_heads={self.num_heads}, key_dim={self.key_dim}, value_dim={self.value_dim}"
+        )
         return f"{sizes}, query_strides={self.query_strides}, kv_stride={self.kv_stride}"
 
 
@@ -190,7 +192,9 @@ def _reduced_projection(
     if stride > 1:
         # timm's symmetric padding: (dw_kernel_size - 1) // 2 at stride 2, one more key per axis at some larger strides
         edge = (stride - 1 + dw_kernel_size - 1) // 2
-        branch.add_module("down_conv", nn.Conv2d(dim, dim, dw_kernel_size, stride, edge, groups=dim, bias=False))
+        branch.add_module(
+            "down_conv", nn.Conv2d(dim, dim, dw_kernel_size, stride, edge, groups=dim, bias=False)
+        )
         branch.add_module("norm", norm_layer(dim))
     branch.add_module("proj", nn.Conv2d(dim, size, 1, bias=False))
     return branch

@@ -32,7 +32,9 @@ def odd(name: str, value: int) -> int:
         ValueError: `value` is even or smaller than 1.
     """
     if positive(name, value) % 2 == 0:
-        raise refuse(name, value, "must be odd, so that a kernel has a centre", f"Use {value - 1} or {value + 1}.")
+        raise refuse(
+            name, value, "must be odd, so that a kernel has a centre", f"Use {value - 1} or {value + 1}."
+        )
     return value
 
 
@@ -68,7 +70,9 @@ def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     """
     both = (value, value) if isinstance(value, int) else tuple(value)
     if len(both) != 2:
-        raise refuse(name, value, "must be one number or (vertical, horizontal)", f"Use `{name}=2` or `{name}=(2, 1)`.")
+        raise refuse(
+            name, value, "must be one number or (vertical, horizontal)", f"Use `{name}=2` or `{name}=(2, 1)`."
+        )
     return positive(name, both[0]), positive(name, both[1])
 
 
@@ -103,5 +107,7 @@ def feature_map(name: str, x: Tensor, dim: int) -> Tensor:
     if not x.is_floating_point():
         raise TypeError(f"`{name}` (dtype {x.dtype}) must hold floating-point numbers. Use `{name}.float()`.")
     if x.shape[2] == 0 or x.shape[3] == 0:
-        raise ValueError(f"`{name}` (shape {shape}) has no pixels. Give it a height and a width of at least 1.")
+        raise ValueError(
+            f"`{name}` (shape {shape}) has no pixels. Give it a height and a width of at least 1."
+        )
     return x

@@ -83,7 +83,9 @@ def pool_queries(
     rows = [x[:, :, top : top + down] for top in range(0, x.shape[2], down)]
     return torch.stack(
         [
-            torch.stack([row[..., left : left + across].mean((2, 3)) for left in range(0, x.shape[3], across)], -1)
+            torch.stack(
+                [row[..., left : left + across].mean((2, 3)) for left in range(0, x.shape[3], across)], -1
+            )
             for row in rows
         ],
         -2,

@@ -64,5 +64,9 @@ def show(fig: Figure, alt: str) -> None:
     from IPython.display import Image, display
 
     if not alt.strip():
-        raise ValueError("`alt` (='') must say what the figure shows. Write one sentence with its main numbers.")
-    display(Image(png(fig), width=int(fig.get_figwidth() * 100), alt=alt), metadata={"image/png": {"alt": alt}})
+        raise ValueError(
+            "`alt` (='') must say what the figure shows. Write one sentence with its main numbers."
+        )
+    display(
+        Image(png(fig), width=int(fig.get_figwidth() * 100), alt=alt), metadata={"image/png": {"alt": alt}}
+    )

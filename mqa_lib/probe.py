@@ -1,0 +1,191 @@
+"""The probe: the smallest network in which attention can be seen to learn, on Keys & Locks, in seconds.
+
+Three convolutions turn a picture of 96 pixels into a map of 16 × 16 cells that each see about 19 pixels, one residual
+attention layer lets cells read each other, and one 1×1 convolution names a colour for every cell. It is trained and
+judged only at the cells where locks lie: which colour has the key of the same shape?
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from mqa_lib import checks
+from mqa_lib.attention import MobileMQA
+from mqa_lib.datasets import keys_and_locks
+from mqa_lib.datasets.keys_and_locks import Scene
+
+SIZE = 96
+CELL = 6
+GRID = SIZE // CELL
+PAIRS = (4, 4)
+RADII = (5, 7)
+STEP = 12  # centres lie on the grid of keys at kv_stride 2, so that a key cell holds a shape or none
+CHANCE = 1 / len(keys_and_locks.COLOURS)
+ATTENTION = ("none", "mobile-mqa", "article")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stood: steps and pictures so far, seconds, loss, share of validation locks named right."""
+
+    step: int
+    pictures: int
+    seconds: float
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures, and for every lock in them the picture it is in, its cell, and its colour."""
+
+    pictures: UInt8[Tensor, "batch 3 height width"]
+    lock_picture: Int[Tensor, " locks"]
+    lock_cell: Int[Tensor, " locks"]
+    key_cell: Int[Tensor, " locks"]
+    colour: Int[Tensor, " locks"]
+    scenes: list[Scene] = field(default_factory=list)
+
+    def take(self, indices: Int[Tensor, " chosen"]) -> "Batch":
+        """Return the chosen pictures with their locks; every picture holds equally many."""
+        each = len(self.colour) // len(self.pictures)
+        locks = (indices[:, None] * each + torch.arange(each)).flatten()
+        owner = torch.arange(len(indices)).repeat_interleave(each)
+        columns = (column[locks] for column in (self.lock_cell, self.key_cell, self.colour))
+        return Batch(self.pictures[indices], owner, *columns)
+
+
+class Probe(nn.Module):
+    """Name a colour for every 6×6-pixel cell of a picture; with attention, cells may read each other.
+
+    Args:
+        attention: `none`, `mobile-mqa`, or `article` (the layer as published, in the same place).
+        kv_stride: Down-sampling of keys and values; only Mobile MQA has it.
+        dim: Channels of the map.
+        num_heads: Query heads.
+        key_dim: Channels of each head.
+
+    Raises:
+        ValueError: `attention` is not known, or a size is smaller than 1.
+    """
+
+    def __init__(
+        self,
+        attention: str = "mobile-mqa",
+        kv_stride: int = 2,
+        dim: int = 64,
+        num_heads: int = 4,
+        key_dim: int = 32,
+    ) -> None:
+        super().__init__()
+        self.attention = checks.one_of("attention", attention, ATTENTION)
+        self.stem = nn.Sequential(
+            *_convolution(3, dim // 2, stride=2),
+            *_convolution(dim // 2, dim, stride=3),
+            *_convolution(dim, dim, stride=1),
+        )
+        self.norm = nn.BatchNorm2d(dim)
+        if attention == "mobile-mqa":
+            self.attn: nn.Module | None = MobileMQA(
+                dim, num_heads=num_heads, key_dim=key_dim, value_dim=key_dim, kv_stride=kv_stride
+            )
+        elif attention == "article":
+            from mqa_lib.published import PublishedMQA
+
+            self.attn = PublishedMQA(dim, num_heads=num_heads, key_dim=key_dim)
+        else:
+            self.attn = None
+        self.head = nn.Conv2d(dim, len(keys_and_locks.COLOURS), 1)
+        self.history: list[Progress] = []
+
+    def forward(
+        self, x: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch colours rows columns"]:
+        """Return a score for every colour and cell of pictures with values from 0 to 1."""
+        features = self.stem(x - 0.5)
+        if self.attn is not None:
+            features = features + self.attn(self.norm(features))
+        return self.head(features.relu())
+
+    @torch.no_grad()
+    def accuracy(self, batch: Batch) -> float:
+        """Return the share of locks whose colour is named right; chance is 0.25."""
+        self.eval()
+        scores = self(batch.pictures / 255).flatten(2)[batch.lock_picture, :, batch.lock_cell]
+        return (scores.argmax(1) == batch.colour).double().mean().item()
+
+
+def _convolution(dim: int, dim_out: int, stride: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(dim, dim_out, 3, stride, 1, bias=False), nn.BatchNorm2d(dim_out), nn.ReLU()
+
+
+def draw(count: int, seed: int = 0, split: str = "train") -> Batch:
+    """Return `count` pictures with four pairs each, and their locks."""
+    scenes, pictures = zip(*keys_and_locks.stream(seed, count, split, SIZE, PAIRS, RADII, STEP), strict=True)
+    pairs = [(index, pair) for index, scene in enumerate(scenes) for pair in scene.pairs]
+    return Batch(
+        torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(),
+        torch.tensor([index for index, _ in pairs]),
+        torch.tensor([pair.lock.row // CELL * GRID + pair.lock.column // CELL for _, pair in pairs]),
+        torch.tensor([pair.key.row // CELL * GRID + pair.key.column // CELL for _, pair in pairs]),
+        torch.tensor([pair.colour for _, pair in pairs]),
+        list(scenes),
+    )
+
+
+def train(
+    attention: str = "mobile-mqa",
+    kv_stride: int = 2,
+    seed: int = 0,
+    steps: int = 200,
+    batch_size: int = 64,
+    pictures: int = 6400,
+    learning_rate: float = 4e-3,
+    every: int = 25,
+) -> Probe:
+    """Return a probe trained with AdamW and a one-cycle schedule, its progress in `history`.
+
+    Args:
+        attention: As in `Probe`.
+        kv_stride: As in `Probe`.
+        seed: Seed of the weights, of the pictures and of their order. Validation pictures are the same for all seeds.
+        steps: Batches to train on.
+        batch_size: Pictures a batch.
+        pictures: Different pictures to draw from.
+        learning_rate: Highest learning rate of the cycle.
+        every: Steps between two measurements.
+
+    Raises:
+        ValueError: `attention` is not known, or a number is smaller than 1.
+    """
+    from time import perf_counter
+
+    from tqdm.auto import trange
+
+    checks.positive("steps", steps)
+    validation = draw(256, seed=10_000, split="val")
+    pool = draw(checks.positive("pictures", pictures), seed)
+    torch.manual_seed(seed)
+    probe = Probe(attention, kv_stride)
+    optimiser = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, learning_rate, total_steps=steps, pct_start=0.25
+    )
+    start = perf_counter()
+    for step in trange(1, steps + 1, desc=f"{attention}, seed {seed}", leave=False, disable=None):
+        probe.train()
+        batch = pool.take(torch.randint(len(pool.pictures), (batch_size,)))
+        scores = probe(batch.pictures / 255).flatten(2)[batch.lock_picture, :, batch.lock_cell]
+        loss = F.cross_entropy(scores, batch.colour)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step % every == 0 or step in (1, steps):
+            seconds, accuracy = perf_counter() - start, probe.accuracy(validation)
+            probe.history.append(Progress(step, step * batch_size, seconds, loss.item(), accuracy))
+    return probe.eval()
