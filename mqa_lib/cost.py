@@ -269,6 +269,24 @@ def seconds(
     return total
 
 
+def in_thousands(count: float) -> str:
+    """Return a count with a decimal unit, such as "30.9 M"."""
+    return _with_unit(count, 1000, ("", "k", "M", "G", "T"))
+
+
+def in_bytes(count: float) -> str:
+    """Return a number of bytes with a binary unit, such as "4.9 GiB"."""
+    return _with_unit(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+
+
+def _with_unit(count: float, base: int, units: Sequence[str]) -> str:
+    power = 0
+    while count >= base and power < len(units) - 1:
+        count, power = count / base, power + 1
+    digits = 0 if power == 0 or count >= 100 else 1
+    return f"{count:.{digits}f} {units[power]}".rstrip()
+
+
 def _rate(name: str, value: float) -> float:
     if not value > 0:
         raise checks.refuse(name, value, "must be above 0", "Use the machine's rate per second.")

@@ -144,3 +144,13 @@ def test_no_roofline_is_faster_than_its_arithmetic_or_its_memory_alone() -> None
 
 def test_at_the_ridge_point_arithmetic_and_memory_take_equally_long() -> None:
     assert cost.ridge_point(6e12, 2e10) == 300.0
+
+
+@pytest.mark.parametrize(("count", "decimal", "binary"), [(7, "7", "7 B"), (1536, "1.5 k", "1.5 KiB")])
+def test_large_numbers_are_written_with_a_unit(count: int, decimal: str, binary: str) -> None:
+    assert (cost.in_thousands(count), cost.in_bytes(count)) == (decimal, binary)
+
+
+def test_the_score_matrices_of_a_stride_four_map_at_640_px_fill_gibibytes() -> None:
+    price = cost.multi_query(256, 160, 160, num_heads=2, key_dim=48)
+    assert cost.in_bytes(price.score_bytes) == "4.9 GiB"
