@@ -166,7 +166,7 @@ class PublishedMQA(MobileMQA):
         self, x: Float[Tensor, "batch {self.dim} height width"]
     ) -> Float[Tensor, "batch channels rows columns"]:
         if max(self.query_strides) > 1 and Defect.QUERY_STRIDES in self.defects:
-            # The article's own call: the map is missing, so PyTorch takes a stride for it and raises TypeError.
+            # The article's own call: the map is missing, PyTorch takes a stride for it and raises TypeError.
             return F.avg_pool2d(*self.query_strides)  # type: ignore[arg-type]
         return self.query(x)
 

@@ -1,0 +1,211 @@
+"""The article's layer computes what the article's does, and each of its mistakes can be made alone."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from mqa_lib import MobileMQA, functional, published
+from mqa_lib.published import ALL, NONE, Defect, PublishedMQA
+
+DIM, HEADS, KEY_DIM, VALUE_DIM, SIDE = 5, 2, 11, 7, 13
+MIXABLE = (Defect.QUERY_LAYOUT, Defect.VALUE_LAYOUT, Defect.OUTPUT_LAYOUT, Defect.SCALE)
+MIXTURES = [
+    NONE | Defect(sum(d.value for d, on in zip(MIXABLE, bits, strict=True) if on))
+    for bits in product([False, True], repeat=len(MIXABLE))
+]
+
+
+def layer_like(right, defects=ALL, dropout=0.0):
+    sizes = right.dim, right.num_heads, right.key_dim, right.value_dim, right.query_strides, right.kv_stride
+    layer = PublishedMQA(*sizes, dropout=dropout, defects=defects).to(next(right.parameters()).dtype)
+    layer.load_state_dict(right.state_dict())
+    return layer.eval()
+
+
+def mobile(**options):
+    torch.manual_seed(3)
+    sizes = {"num_heads": HEADS, "key_dim": KEY_DIM, "value_dim": KEY_DIM, **options}
+    layer = MobileMQA(DIM, **sizes).double()
+    for name, tensor in layer.state_dict().items():
+        if "norm" in name and tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    return layer.eval()
+
+
+def picture(height=SIDE, width=SIDE, batch=3):
+    torch.manual_seed(height + width)
+    return torch.randn(batch, DIM, height, width, dtype=torch.float64)
+
+
+def projected(x, layer, name):
+    # batch × numbers, each map's numbers in the order of a row-major memory: channel by channel, pixel by pixel
+    state = layer.state_dict()
+    if name != "query" and layer.kv_stride > 1:
+        x = functional.spatial_reduction(x, state[f"{name}.down_conv.weight"], layer.kv_stride)
+        x = functional.normalise(x, state, f"{name}.norm", 1e-5)
+    weight = state[f"{name}.proj.weight"][:, :, 0, 0].numpy()
+    return np.einsum("bdyx,od->boyx", x.numpy(), weight).reshape(len(x), -1)
+
+
+def addresses(rule, *shape):
+    return np.fromfunction(rule, shape, dtype=int)
+
+
+def restated(x, layer, defects):
+    """Return the layer's output from the addresses of its numbers: nothing is viewed, turned or fused."""
+    q, k, v = (projected(x, layer, name) for name in ("query", "key", "value"))
+    heads, k_dim, v_dim, n = layer.num_heads, layer.key_dim, layer.value_dim, x.shape[2] * x.shape[3]
+    m = k.shape[1] // k_dim
+    q_at = addresses(lambda h, i, c: (h * k_dim + c) * n + i, heads, n, k_dim)
+    if Defect.QUERY_LAYOUT in defects:
+        q_at = addresses(lambda h, i, c: (h * n + i) * k_dim + c, heads, n, k_dim)
+    v_at = addresses(lambda j, c: c * m + j, m, v_dim)
+    if Defect.VALUE_LAYOUT in defects:
+        v_at = addresses(lambda j, c: j * v_dim + c, m, v_dim)
+    k_at = addresses(lambda j, c: c * m + j, m, k_dim)
+    scores = np.exp(q[:, q_at] @ k[:, k_at][:, None].swapaxes(2, 3) / scale_of(layer, defects))
+    read = (scores / scores.sum(-1, keepdims=True)) @ v[:, v_at][:, None]  # batch head query channel
+    out_at = addresses(lambda h, i, c: (h * v_dim + c) * n + i, heads, n, v_dim)
+    if Defect.OUTPUT_LAYOUT in defects:
+        out_at = addresses(lambda h, i, c: (h * n + i) * v_dim + c, heads, n, v_dim)
+    memory = np.empty((len(x), heads * n * v_dim))
+    memory[:, out_at] = read
+    weight = layer.state_dict()["output.proj.weight"][:, :, 0, 0].numpy()
+    return (weight @ memory.reshape(len(x), -1, n)).reshape(len(x), -1, *x.shape[2:])
+
+
+def scale_of(layer, defects):
+    return np.sqrt(layer.key_dim // layer.num_heads if Defect.SCALE in defects else layer.key_dim)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kv_stride", [1, 2])
+def test_with_all_defects_it_computes_what_the_article_computes(kv_stride):
+    layer = layer_like(mobile(kv_stride=kv_stride))
+    torch.testing.assert_close(layer(picture()), torch.from_numpy(restated(picture(), layer, ALL)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("defects", MIXTURES, ids=published.names)
+def test_any_mixture_of_defects_computes_just_those(defects):
+    layer = layer_like(mobile(value_dim=VALUE_DIM, kv_stride=2), defects)
+    torch.testing.assert_close(layer(picture()), torch.from_numpy(restated(picture(), layer, defects)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(SIDE, SIDE), (7, 17), (1, 2)])
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1), (3, 2)])
+@pytest.mark.parametrize("kv_stride", [1, 2, 3])
+def test_without_defects_it_is_mobile_mqa(size, strides, kv_stride):
+    right = mobile(value_dim=VALUE_DIM, query_strides=strides, kv_stride=kv_stride)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        x = picture(*size).contiguous(memory_format=memory)
+        torch.testing.assert_close(layer_like(right, NONE)(x), right(x))
+
+
+def test_weights_load_from_mobile_mqa_and_back():
+    right, layer = mobile(kv_stride=2), PublishedMQA(DIM, HEADS, KEY_DIM, kv_stride=2).double()
+    layer.load_state_dict(right.state_dict())
+    mobile(kv_stride=2).load_state_dict(layer.state_dict())
+    assert list(layer.state_dict()) == list(right.state_dict())
+
+
+@pytest.mark.parametrize("defect", MIXABLE, ids=published.names)
+def test_a_defect_alone_moves_the_output(defect):
+    found = published.deviation(mobile(), picture(), defect)
+    assert found.correlation < 0.99
+    assert found.largest > 0.1
+
+
+def test_no_defect_moves_nothing_and_all_leave_nothing_of_the_output():
+    right = MobileMQA(61, num_heads=HEADS, key_dim=KEY_DIM, value_dim=KEY_DIM)
+    x = torch.randn(2, 61, SIDE, SIDE)
+    nothing, everything = published.deviation(right, x, NONE), published.deviation(right, x, ALL)
+    assert nothing.correlation > 1 - 1e-6
+    assert nothing.largest < 1e-4
+    assert abs(everything.correlation) < 0.1
+
+
+def test_the_deviation_is_correlation_and_largest_difference_in_standard_deviations():
+    right = mobile()
+    expected, wrong = right(picture()).detach(), layer_like(right, Defect.SCALE)(picture()).detach()
+    found = published.deviation(right, picture(), Defect.SCALE)
+    assert found.correlation == pytest.approx(np.corrcoef(expected.ravel(), wrong.ravel())[0, 1])
+    assert found.largest == pytest.approx(((wrong - expected).abs().max() / expected.std()).item())
+
+
+def test_measuring_leaves_the_layer_in_its_mode_and_its_statistics_alone():
+    right = mobile(kv_stride=2).train()
+    before = {key: tensor.clone() for key, tensor in right.state_dict().items()}
+    published.deviation(right, picture())
+    assert right.training
+    assert all(torch.equal(before[key], tensor) for key, tensor in right.state_dict().items())
+
+
+@torch.no_grad()
+def test_moving_pixels_moves_the_right_output_along_and_not_the_article_s():
+    right, order = mobile(), torch.randperm(SIDE * SIDE)
+    moved = picture().flatten(2)[..., order].unflatten(-1, (SIDE, SIDE))
+
+    def error(layer):
+        return (layer(moved).flatten(2) - layer(picture()).flatten(2)[..., order]).abs().max().item()
+
+    assert error(layer_like(right, NONE)) < 1e-12
+    assert error(layer_like(right, ALL)) > 0.1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("defects", [NONE, Defect.SCALE, Defect.QUERY_LAYOUT], ids=published.names)
+def test_its_weights_are_the_ones_that_forward_uses(defects):
+    layer = layer_like(mobile(), defects)
+    weights = layer.weights(picture())
+    read = torch.einsum("bhnm,bvm->bhvn", weights, layer.value(picture()).flatten(2))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, HEADS, SIDE**2, dtype=torch.float64))
+    expected = layer.output(read.flatten(1, 2).unflatten(-1, (SIDE, SIDE)))
+    torch.testing.assert_close(layer(picture()), expected)
+
+
+def test_the_article_s_scale_sharpens_the_scores_by_the_root_of_the_number_of_heads():
+    assert PublishedMQA(DIM, 3, 12).scale == pytest.approx(
+        PublishedMQA(DIM, 3, 12, defects=NONE).scale / 3**0.5
+    )
+
+
+def test_more_heads_than_key_dim_give_no_number_with_the_article_s_scale():
+    x = torch.randn(1, DIM, SIDE, SIDE)
+    assert PublishedMQA(DIM, 5, 3)(x).isnan().all()
+    assert PublishedMQA(DIM, 5, 3, defects=ALL & ~Defect.SCALE)(x).isfinite().all()
+
+
+@torch.no_grad()
+def test_late_dropout_keeps_the_mean_of_the_output_and_early_dropout_does_not():
+    right, x = mobile(), picture(batch=1).expand(4001, -1, -1, -1)[..., :2, :2]
+    right.key.proj.weight.mul_(5)
+    late, early = (layer_like(right, defects, 0.5) for defects in (NONE, Defect.EARLY_DROPOUT))
+    errors = [(layer.train()(x).mean(0) - layer.eval()(x)[0]).abs().max().item() for layer in (late, early)]
+    assert errors[0] < 0.1 < 0.3 < errors[1]
+
+
+def test_a_value_size_of_its_own_is_ignored_with_its_defect():
+    asked = {"dim": DIM, "num_heads": HEADS, "key_dim": KEY_DIM, "value_dim": VALUE_DIM}
+    assert PublishedMQA(**asked, defects=NONE).value_dim == VALUE_DIM
+    assert PublishedMQA(**asked, defects=Defect.VALUE_DIM).value_dim == KEY_DIM
+
+
+def test_without_upsampling_strided_queries_leave_a_smaller_map():
+    layer = PublishedMQA(DIM, HEADS, KEY_DIM, query_strides=(2, 3), defects=Defect.NO_UPSAMPLING)
+    assert layer(torch.randn(2, DIM, SIDE, 17)).shape == (2, DIM, 7, 6)
+
+
+def test_weights_start_as_pytorch_draws_them():
+    bound = (61 * 1) ** -0.5
+    weight = PublishedMQA(61, HEADS, KEY_DIM).query.proj.weight
+    assert 0.9 * bound < weight.abs().max() <= bound
+
+
+def test_every_defect_is_said_in_a_sentence_and_named():
+    assert list(published.WRONG) == list(published.each()) == list(Defect)
+    assert published.names(Defect.SCALE | Defect.VALUE_DIM) == "scale and value dim"
+    assert (published.names(NONE), published.names(ALL)) == ("none", "all")
