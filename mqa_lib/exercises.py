@@ -98,7 +98,7 @@ def _check_number(exercise: Exercise, answer: object) -> Verdict:
         return Verdict(False, f"Nothing to check yet. {exercise.task} Hint: {exercise.hint}")
     if isinstance(answer, bool) or not isinstance(answer, int | float) or callable(right):
         return Verdict(False, f"A number is needed and this is {type(answer).__name__}. {exercise.task}")
-    error = abs(answer - right)
+    error = float(abs(answer - right))
     if error == 0:
         return Verdict(True, f"Right: {right}.", 0.0)
     for mistake, value in exercise.mistakes.items():
