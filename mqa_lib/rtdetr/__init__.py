@@ -1,0 +1,23 @@
+"""RT-DETR with Mobile MQA: the only door to ultralytics.
+
+Importing this package makes the names `MobileMQABlock`, `ResNetLayer_MQA` and `ResNetLayer_MQA_Corrected` known to
+ultralytics' model files, in memory only: no file of ultralytics is edited, and other models build as before. It also
+keeps ultralytics from asking the network, from installing packages by itself, and from touching the user's own
+settings, unless the environment says otherwise.
+"""
+
+import os
+from pathlib import Path
+
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mqa_lib"
+os.environ.setdefault("YOLO_OFFLINE", "1")
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+os.environ.setdefault("YOLO_CONFIG_DIR", str(_CACHE))
+Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+
+from mqa_lib.rtdetr.build import MODELS, load, register  # noqa: E402  (ultralytics reads the environment on import)
+from mqa_lib.rtdetr.weights import load_weights, save_weights  # noqa: E402
+
+register()
+
+__all__ = ["MODELS", "load", "load_weights", "register", "save_weights"]
