@@ -17,7 +17,7 @@ from notebooks import pages, sources
 
 CELL_SECONDS = 600
 _WIDGET = "application/vnd.jupyter.widget-view+json"
-_WIDGET_REPR = re.compile(r"^[A-Z]\w*\(.*\)$", re.DOTALL)
+_WIDGET_REPR = re.compile(r"^[A-Z]\w*\(")
 _INSTEAD = "Interactive: run this cell in a notebook to use it."
 
 
@@ -84,6 +84,7 @@ def execute(name: str, notebook: NotebookNode, folder: Path, progress: _Progress
     """Return the notebook run from top to bottom in a fresh kernel, in `folder`; an error ends the run, not ours."""
     total = len(notebook.cells)
     options: dict[str, Any] = {"timeout": CELL_SECONDS, "kernel_name": "python3", "record_timing": False}
+    options["extra_arguments"] = ["--log-level=40"]  # the kernel's own warnings would stand between our lines
     client = NotebookClient(
         notebook, resources={"metadata": {"path": str(folder)}}, store_widget_state=False, **options
     )
@@ -138,7 +139,9 @@ def _whole_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
             joined.append(output)
     for output in joined:
         if output.output_type == "stream":
-            output.text = re.sub(r"^[^\n]*\r(?!\n|$)", "", output.text, flags=re.MULTILINE)
+            output.text = re.sub(
+                r"^[^\n]*\r(?=[^\n])", "", re.sub(r"\r+\n", "\n", output.text), flags=re.MULTILINE
+            )
     return joined
 
 

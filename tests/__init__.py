@@ -1,0 +1,1 @@
+"""What the library promises, as sentences that can fail."""
