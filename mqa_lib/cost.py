@@ -142,6 +142,21 @@ def key_grid(height: int, width: int, kv_stride: int = 1, dw_kernel_size: int = 
     return rows, columns
 
 
+def key_centre(index: int, kv_stride: int = 1, dw_kernel_size: int = 3) -> int:
+    """Return the row (or column) of the map on which a key's filter is centred.
+
+    At strides 1 and 2 that is `index` · `kv_stride`. At larger strides the padding shifts it to the left, and the
+    first key may be centred outside the map, on row -1.
+
+    Raises:
+        ValueError: The stride is smaller than 1 or the kernel is even.
+    """
+    if checks.positive("kv_stride", kv_stride, "Use 1 for no down-sampling.") == 1:
+        return index
+    size = checks.odd("dw_kernel_size", dw_kernel_size)
+    return index * kv_stride - (kv_stride - 1 + size - 1) // 2 + size // 2
+
+
 def query_grid(height: int, width: int, query_strides: int | Sequence[int] = 1) -> tuple[int, int]:
     """Return the rows and columns of the pooled queries; a window cut off by the border still counts.
 
@@ -269,17 +284,17 @@ def seconds(
     return total
 
 
-def in_thousands(count: float) -> str:
+def in_thousands(count: int | float) -> str:
     """Return a count with a decimal unit, such as "30.9 M"."""
     return _with_unit(count, 1000, ("", "k", "M", "G", "T"))
 
 
-def in_bytes(count: float) -> str:
+def in_bytes(count: int | float) -> str:
     """Return a number of bytes with a binary unit, such as "4.9 GiB"."""
     return _with_unit(count, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
 
 
-def _with_unit(count: float, base: int, units: Sequence[str]) -> str:
+def _with_unit(count: int | float, base: int, units: Sequence[str]) -> str:
     power = 0
     while count >= base and power < len(units) - 1:
         count, power = count / base, power + 1

@@ -154,3 +154,19 @@ def test_large_numbers_are_written_with_a_unit(count: int, decimal: str, binary:
 def test_the_score_matrices_of_a_stride_four_map_at_640_px_fill_gibibytes() -> None:
     price = cost.multi_query(256, 160, 160, num_heads=2, key_dim=48)
     assert cost.in_bytes(price.score_bytes) == "4.9 GiB"
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_a_key_is_centred_where_the_middle_of_its_filter_lies(stride: int, size: int) -> None:
+    layer = MobileMQA(1, num_heads=1, kv_stride=stride, dw_kernel_size=size).eval()
+    if stride > 1:
+        torch.nn.init.dirac_(layer.key.down_conv.weight)  # passes on what lies under the middle
+    torch.nn.init.ones_(layer.key.proj.weight)
+    rows = torch.arange(13.0)[:, None].expand(1, 1, 13, 17)
+    _, keys = layer.queries_and_keys(rows)
+    seen = keys.unflatten(2, cost.key_grid(13, 17, stride, size))[0, 0, :, 1, 0]
+    for index, row in enumerate(seen.tolist()):
+        centre = cost.key_centre(index, stride, size)
+        expected = centre if 0 <= centre < 13 else 0  # beyond the border lie zeros
+        assert row == pytest.approx(expected, rel=1e-4)  # the untrained norm divides by sqrt(1 + eps)

@@ -1,6 +1,7 @@
 """Arrays in, Axes out: the only door to matplotlib and seaborn, a file for each subject."""
 
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
+from mqa_lib.plots.derivation import heat_maps, key_centres, scale_effect
 from mqa_lib.plots.style import HEAT, PALETTE, figure, png, show
 
 __all__ = [
@@ -9,8 +10,11 @@ __all__ = [
     "cost_bars",
     "cost_curves",
     "figure",
+    "heat_maps",
+    "key_centres",
     "png",
     "roofline",
+    "scale_effect",
     "show",
     "time_ratios",
 ]

@@ -1,6 +1,7 @@
 """What attention costs, as pictures: each function returns the figure and the alternative text made from its data."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -23,15 +24,16 @@ def cost_bars(costs: Mapping[str, Cost]) -> tuple[Figure, str]:
     """Return bars that set layers side by side: MACs by kind of step, bytes of keys and values, of the scores."""
     fig, axes = figure(1, 3, width=9.5, height=1.5 + 0.45 * len(costs), sharey=True, width_ratios=(2.2, 1, 1))
     names, rows = list(costs), range(len(costs))
+    per, unit = _unit([each.macs for each in costs.values()], {1e9: "billion", 1e6: "million"})
     left = [0.0] * len(costs)
     for kind in cost.KINDS:
-        values = [each.macs_of(kind) / 1e6 for each in costs.values()]
+        values = [each.macs_of(kind) / per for each in costs.values()]
         axes[0].barh(rows, values, left=left, color=KIND_COLOURS[kind], label=kind)
         left = [start + value for start, value in zip(left, values, strict=True)]
     panels = [
-        ("multiply-accumulates [million]", left, [cost.in_thousands(each.macs) for each in costs.values()]),
-        _memory_panel("keys and values [KiB]", [each.key_value_bytes for each in costs.values()]),
-        _memory_panel("score matrices [KiB]", [each.score_bytes for each in costs.values()]),
+        (f"multiply-accumulates [{unit}]", left, [cost.in_thousands(each.macs) for each in costs.values()]),
+        _memory_panel("keys and values", [each.key_value_bytes for each in costs.values()]),
+        _memory_panel("score matrices", [each.score_bytes for each in costs.values()]),
     ]
     for ax, (label, values, texts) in zip(axes, panels, strict=True):
         if ax is not axes[0]:
@@ -53,7 +55,13 @@ def cost_bars(costs: Mapping[str, Cost]) -> tuple[Figure, str]:
 
 
 def _memory_panel(label: str, counts: Sequence[int]) -> tuple[str, list[float], list[str]]:
-    return label, [count / 1024 for count in counts], [cost.in_bytes(count) for count in counts]
+    per, unit = _unit(counts, {2**30: "GiB", 2**20: "MiB", 2**10: "KiB"})
+    return f"{label} [{unit}]", [count / per for count in counts], [cost.in_bytes(count) for count in counts]
+
+
+def _unit(counts: Sequence[int], units: Mapping[Any, str]) -> tuple[Any, str]:
+    fitting = [(per, unit) for per, unit in units.items() if max(counts) >= per]
+    return fitting[0] if fitting else list(units.items())[-1]
 
 
 def cost_curves(
@@ -108,7 +116,7 @@ def roofline(costs: Mapping[str, Mapping[str, Cost]], machines: Mapping[str, flo
             ax.plot(ridge_points, share, label=name, **style)
             told.append(f"{title}, {name}: {share[0]:.0%} at 1 MAC per byte, {share[-1]:.0%} at 1000")
         ax.axhline(1.0, color=LAYER_STYLES[0]["color"], label=first)
-        for side, (name, ridge) in enumerate(machines.items()):
+        for side, (name, ridge) in enumerate(sorted(machines.items(), key=lambda item: item[1])):
             ax.axvline(ridge, color=BLACK, linewidth=0.8, alpha=0.5)
             where = "left" if side % 2 else "right"  # neighbours' labels on either side of their lines
             ax.text(ridge, 0.03, f" {name} ", rotation=90, fontsize=8, ha=where, va="bottom")

@@ -1,0 +1,494 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2 · Where does the formula come from, and what does each step save?
+#
+# You know what a convolution does: every pixel reads its neighbours, with weights that are the same everywhere.
+# Attention lets every pixel read *all* pixels, with weights that it works out from what it sees. That is powerful
+# and dear. This notebook builds attention from a dot product, makes it cheaper in two steps, and arrives at Mobile
+# MQA. No step is taken on trust: each prints its shapes, and each saving is computed by formula and compared with
+# the layer itself.
+
+# %% tags=["setup"]
+# (the build puts notebooks/source/_setup.py here, the same in all seven)
+
+# %%
+import torch
+from IPython.display import Markdown
+
+from mqa_lib import MobileMQA, MultiHeadAttention2d, cost, functional, labs, plots
+
+# %% [markdown]
+# The sizes below are those of a layer that is really in use: MobileNetV4-hybrid-medium attends over a map of
+# 16 × 16 pixels and 160 channels, with 4 heads of 64 channels each. The words are explained when they are needed.
+
+# %%
+DIM, SIZE, NUM_HEADS, KEY_DIM, KV_STRIDE = 160, 16, 4, 64, 2
+QUERY_CELL = (4, 3)
+TOLERANCE = 1e-5  # float32, sums of at most a few hundred terms in another order
+generator = torch.manual_seed(2404)
+
+# %% [markdown]
+# ## 1 · A map is a list of tokens
+#
+# Deep inside a network a picture is a *feature map* $X$ with $d$ channels (`dim`). We make one by hand, so that we
+# know what is in it: a background and two patches far apart that are made of the same stuff. Every kind of stuff has
+# a random signature of $d$ numbers, and every pixel adds noise of its own:
+
+# %%
+kinds = torch.zeros(SIZE, SIZE, dtype=torch.long)
+kinds[2:7, 1:6] = 1  # a patch at the top left
+kinds[10:14, 10:15] = 1  # the same stuff at the bottom right
+kinds[3:6, 10:14] = 2  # other stuff
+signatures = torch.randn(3, DIM)
+x = (signatures[kinds] + 0.3 * torch.randn(SIZE, SIZE, DIM)).permute(2, 0, 1).unsqueeze(0)
+print("map, batch × dim × height × width:", tuple(x.shape))
+
+# %% [markdown]
+# For attention the rows and columns do not matter. We write the pixels one under the other: a list of
+# $n = 16 · 16$ *tokens*, each a row of $d$ numbers.
+
+# %%
+tokens = x.flatten(2).squeeze(0).T
+n = len(tokens)
+print("tokens, n × dim:", tuple(tokens.shape))
+
+# %% [markdown]
+# ## 2 · The dot product measures likeness
+#
+# One pixel asks: who here is like me? The dot product of two tokens is large when they point the same way, near zero
+# when they have nothing to do with each other. We let the pixel in row 4, column 3 ask; it lies in the first patch.
+#
+# **Predict before you run:** which pixels will have a high score? Only its neighbours?
+
+# %%
+row, column = QUERY_CELL
+asking = tokens[row * SIZE + column]
+scores = tokens @ asking
+print("scores of one query, n:", tuple(scores.shape))
+
+# %% [markdown]
+# We want to *read* from the alike pixels, and for that we need shares that are not negative and sum to 1. The softmax
+# makes them: it raises e to each score and divides by the sum. Before that we divide the scores by a number, here
+# $\sqrt{d}$; section 4 shows why that is needed.
+
+# %%
+weights = (scores / DIM**0.5).softmax(dim=0)
+assert torch.isclose(weights.sum(), torch.tensor(1.0))
+same = kinds.flatten() == 1
+shares = f"{weights[same].sum():.1%} of the weight lies on the {same.sum()} pixels of the same stuff"
+print(shares)
+
+# %% [markdown]
+# The far patch is as bright as the near one. A 3 × 3 convolution at this pixel would have seen nothing of it:
+
+# %%
+on_grid = {
+    "kind of stuff": kinds.float(),
+    "dot product": scores.unflatten(0, (SIZE, SIZE)),
+    "weight after softmax": weights.unflatten(0, (SIZE, SIZE)),
+}
+plots.show(*plots.heat_maps({title: values.numpy() for title, values in on_grid.items()}, QUERY_CELL))
+far = weights.unflatten(0, (SIZE, SIZE))[10:14, 10:15].sum()
+assert far > 0.25
+
+# %% [markdown]
+# ## 3 · One head: a weighted mean of values
+#
+# With the shares the pixel takes a weighted mean of all tokens, and that is all that attention does. Noise averages
+# away, what the alike pixels have in common stays:
+
+# %%
+read = weights @ tokens
+noise_before = (asking - signatures[1]).norm()
+noise_after = (read - signatures[1]).norm()
+print(f"distance from the stuff's signature: {noise_before:.1f} before, {noise_after:.1f} after reading")
+assert noise_after < noise_before
+
+# %% [markdown]
+# Nothing has been learnt so far. A network should decide for itself what counts as alike, and what is worth handing
+# over. So each token is multiplied by three learnt matrices: $W^Q$ makes the *query* $q$ (what I look for), $W^K$ the
+# *key* $k$ (what I can be found by), $W^V$ the *value* $v$ (what I hand over). Queries and keys must have the same
+# number of channels, `key_dim` or $d_k$, for a dot product; values may have another, `value_dim` or $d_v$.
+#
+# On a map such a matrix is a 1 × 1 convolution. Here is one head with random matrices:
+
+# %%
+w_q, w_k, w_v = (torch.randn(KEY_DIM, DIM, 1, 1) / DIM**0.5 for _ in range(3))
+q, k, v = (functional.project(x, w).flatten(2).mT.unsqueeze(1) for w in (w_q, w_k, w_v))
+one_head = functional.attend(q, k, v)
+for name, each in (("q", q), ("k", k), ("v", v), ("read", one_head)):
+    print(f"{name:4s} batch × heads × tokens × channels: {tuple(each.shape)}")
+
+# %% [markdown]
+# `functional.attend` writes the two steps as sums over named axes, nothing more. We check it against the long way:
+
+# %%
+by_hand = (q[0, 0] @ k[0, 0].T / KEY_DIM**0.5).softmax(dim=1) @ v[0, 0]
+assert torch.allclose(one_head[0, 0], by_hand, atol=TOLERANCE)
+print(f"largest difference: {(one_head[0, 0] - by_hand).abs().max():.1e}")
+
+# %% [markdown]
+# ## 4 · Why divide by √key_dim?
+#
+# Take queries and keys whose channels are independent with variance 1. Their dot product adds up `key_dim` such
+# products, so its variance is `key_dim`: the more channels, the larger the scores. The softmax of large scores gives
+# nearly everything to one key, and where one weight is 1 and all others are 0 there is no gradient left to learn from.
+#
+# **Predict before you run:** at `key_dim` 256, what will the variance be without the division, and what with it?
+
+# %%
+key_dims = (4, 16, 64, 256)
+ways = {"without scale": lambda size: 1.0, "divided by √key_dim": lambda size: size**0.5}
+drawn = {size: torch.randn(500, size) @ torch.randn(n, size).T for size in key_dims}
+variances = {
+    name: [(drawn[size] / scale(size)).var().item() for size in key_dims] for name, scale in ways.items()
+}
+for name, values in variances.items():
+    print(f"{name:20s}", ", ".join(f"{value:.2f}" for value in values))
+
+# %% [markdown]
+# The entropy says how evenly the weights are spread: 1 stands for equal weights, 0 for all weight on one key.
+
+
+# %%
+def evenness(scores: torch.Tensor) -> float:
+    log_weights = scores.log_softmax(dim=-1)
+    entropy = -(log_weights.exp() * log_weights).sum(dim=-1)
+    return (entropy.mean() / torch.tensor(float(scores.shape[-1])).log()).item()
+
+
+# %% [markdown]
+# Measured over 500 random queries for each `key_dim`:
+
+# %%
+entropies = {name: [evenness(drawn[size] / scale(size)) for size in key_dims] for name, scale in ways.items()}
+plots.show(*plots.scale_effect(key_dims, variances, entropies))
+assert all(abs(value - 1) < 0.1 for value in variances["divided by √key_dim"])
+assert all(
+    abs(value / size - 1) < 0.1 for value, size in zip(variances["without scale"], key_dims, strict=True)
+)
+
+# %% [markdown]
+# With the division the variance stays at 1 whatever `key_dim` is. A layer that divides by something else still runs,
+# and every shape fits; [notebook 3](03_build_the_layer.ipynb) hunts such a bug.
+
+# %% [markdown]
+# ## 5 · Many heads
+#
+# One softmax per pixel can look for one thing. *Multi-head attention* runs $h$ heads (`num_heads`) beside each other,
+# each with matrices of its own, puts what they read side by side, and mixes it with an output matrix $W^O$ back to
+# `dim` channels.
+#
+# **Predict before you run:** how many rows and columns do the scores of all heads have together?
+
+# %%
+multi_head = MultiHeadAttention2d(DIM, NUM_HEADS, KEY_DIM, KEY_DIM).eval()
+layers = (multi_head.query, multi_head.key, multi_head.value)
+q, k, v = (
+    functional.project(x, layer.weight).unflatten(1, (NUM_HEADS, -1)).flatten(-2).mT for layer in layers
+)
+every_weight = functional.attention_weights(q, k)
+print("q, k, v, batch × heads × tokens × channels:", *(tuple(each.shape) for each in (q, k, v)))
+print("weights, batch × heads × queries × keys:", tuple(every_weight.shape))
+
+# %% [markdown]
+# The rest of the layer: read, put the heads side by side, mix. Our composition and the layer agree:
+
+# %%
+read = functional.attend(q, k, v).mT.flatten(1, 2).unflatten(-1, (SIZE, SIZE))
+ours = functional.project(read, multi_head.output.weight)
+with torch.no_grad():
+    assert torch.allclose(ours, multi_head(x), atol=TOLERANCE)
+print(f"largest difference: {(ours - multi_head(x)).abs().max():.1e}")
+
+# %% [markdown]
+# What does it cost? We count in *MACs*, multiply-accumulates: one multiplication and the addition after it.
+# `mqa_lib.cost` knows closed formulas and never runs a layer. The heart of them is short: a 1 × 1 convolution takes
+# (tokens · channels in · channels out) MACs, the scores take (heads · queries · keys · `key_dim`), the weighted
+# values the same with `value_dim`.
+
+# %%
+mha = cost.multi_head(DIM, SIZE, SIZE, NUM_HEADS, KEY_DIM, KEY_DIM)
+assert mha.score_macs == NUM_HEADS * n * n * KEY_DIM
+assert mha.params == sum(p.numel() for p in multi_head.parameters())
+for kind, macs in mha.by_kind().items():
+    print(f"{kind:16s} {macs:>12,} MACs")
+
+# %% [markdown]
+# ## 6 · First saving: all heads share one key and one value
+#
+# *Multi-query attention* (MQA) keeps the $h$ query heads, but gives them one common key and one common value. Every
+# head still asks its own question; they only look things up in the same catalogue.
+#
+# It is a special case of what we had: multi-head attention in which all heads happen to have equal key matrices and
+# equal value matrices. We tie them and compare:
+
+# %%
+multi_query = MobileMQA(DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM, value_dim=KEY_DIM).eval()
+tied = MultiHeadAttention2d(DIM, NUM_HEADS, KEY_DIM, KEY_DIM).eval()
+with torch.no_grad():
+    tied.query.weight.copy_(multi_query.query.proj.weight)
+    tied.output.weight.copy_(multi_query.output.proj.weight)
+    tied.key.weight.copy_(multi_query.key.proj.weight.repeat(NUM_HEADS, 1, 1, 1))
+    tied.value.weight.copy_(multi_query.value.proj.weight.repeat(NUM_HEADS, 1, 1, 1))
+    difference = (tied(x) - multi_query(x)).abs().max()
+assert difference < TOLERANCE
+print(f"largest difference between tied heads and one shared head: {difference:.1e}")
+
+# %% [markdown]
+# **Predict before you run:** which of these shrink, and by what factor: parameters, projections, scores, bytes of
+# keys and values?
+
+# %%
+mqa = cost.multi_query(DIM, SIZE, SIZE, NUM_HEADS, KEY_DIM, KEY_DIM)
+assert mqa.params == sum(p.numel() for p in multi_query.parameters())
+print(f"parameters            {mha.params:>12,} → {mqa.params:>12,}")
+print(f"projections, MACs     {mha.projection_macs:>12,} → {mqa.projection_macs:>12,}")
+print(f"scores, MACs          {mha.score_macs:>12,} → {mqa.score_macs:>12,}")
+print(f"keys, values, bytes   {mha.key_value_bytes:>12,} → {mqa.key_value_bytes:>12,}")
+
+# %% [markdown]
+# The keys and values are smaller by the number of heads, and so are the matrices that make them. The scores are not
+# touched: every head still compares every query with every key.
+
+# %%
+assert mha.key_value_bytes == NUM_HEADS * mqa.key_value_bytes
+assert mha.score_macs == mqa.score_macs
+assert mha.projection_macs - mqa.projection_macs == 2 * n * DIM * KEY_DIM * (NUM_HEADS - 1)
+
+# %% [markdown]
+# ## 7 · Second saving: fewer keys
+#
+# Neighbouring pixels of a feature map are much alike, so their keys and values are, too. *Spatial reduction*, SR for
+# short, down-samples the map before keys and values are made: a depthwise 3 × 3 convolution with stride
+# `kv_stride` = 2. (Depthwise: each channel has a small filter of its own, so it is cheap.) The queries stay at full
+# resolution, so the output keeps its size.
+
+# %%
+kernel = torch.full((DIM, 1, 3, 3), 1 / 9)
+reduced = functional.spatial_reduction(x, kernel, KV_STRIDE)
+m = reduced.shape[-2] * reduced.shape[-1]
+print(f"X {tuple(x.shape)} → SR(X) {tuple(reduced.shape)}: m = {m} keys for n = {n} queries")
+
+# %% [markdown]
+# The circles show where the filters that make the keys are centred among the queries. At stride 4 the 3 × 3 filter
+# steps over every fourth row, and the padding, which follows timm's layer, puts the first row of keys outside the map:
+# one more reason why 2 is the stride that is used.
+
+# %%
+plots.show(*plots.key_centres(SIZE, SIZE, (1, 2, 4)))
+assert (cost.key_centre(0, 2), cost.key_centre(0, 4)) == (0, -1)
+
+# %% [markdown]
+# **Predict before you run:** by what factor does the score matrix shrink at stride 2? The number of *rows* stays.
+
+# %%
+mobile = cost.mobile_mqa(DIM, SIZE, SIZE, NUM_HEADS, KEY_DIM, KEY_DIM, kv_stride=KV_STRIDE)
+print(f"score matrices: {cost.in_bytes(mqa.score_bytes)} → {cost.in_bytes(mobile.score_bytes)}")
+print(f"down-sampling itself: {mobile.reduction_macs:,} MACs, {mobile.params - mqa.params:,} parameters more")
+assert mqa.score_bytes == 4 * mobile.score_bytes
+assert mqa.score_macs == 4 * mobile.score_macs
+
+# %% [markdown]
+# ## 8 · The formula
+#
+# Both savings together are Mobile MQA, equation 2 of the MobileNetV4 paper ([arXiv:2404.10518](https://arxiv.org/abs/2404.10518)):
+#
+# $$\mathrm{MobileMQA}(X) = \mathrm{Concat}(A_1, …, A_h)\,W^O, \qquad
+# A_j = \mathrm{softmax}\!\left(\frac{(X W^{Q_j})\,(\mathrm{SR}(X)\,W^K)^{\top}}{\sqrt{d_k}}\right)\mathrm{SR}(X)\,W^V$$
+#
+# | symbol | meaning | here | in code |
+# |---|---|---|---|
+# | $X$ | the map, as $n$ tokens of $d$ channels | 256 × 160 | `x` |
+# | $h$, $j$ | number of query heads, one of them | 4 | `num_heads` |
+# | $d_k$ | channels of a query and of a key | 64 | `key_dim` |
+# | $W^{Q_j}$ | makes the queries of head $j$; each head its own | 160 × 64 | `query.proj` |
+# | $\mathrm{SR}$ | spatial reduction, $n$ tokens to $m$ | 256 → 64 | `key.down_conv`, `value.down_conv` |
+# | $W^K$, $W^V$ | make the key and the value; **no** index $j$: shared | 160 × 64 each | `key.proj`, `value.proj` |
+# | $A_j$ | what head $j$ reads | 256 × 64 | |
+# | $W^O$ | mixes the heads back to $d$ channels | 256 × 160 | `output.proj` |
+#
+# The numbers of the third column, checked:
+
+# %%
+assert (n, DIM, NUM_HEADS, KEY_DIM, m, NUM_HEADS * KEY_DIM) == (256, 160, 4, 64, 64, 256)
+
+# %% [markdown]
+# Two things the equation does not say, and every implementation we know does: SR is done twice, with one filter for
+# the keys and another for the values, and each is followed by a BatchNorm. Here is the layer. We let it see some
+# random maps first, so that its norms hold statistics worth checking:
+
+# %%
+layer = MobileMQA(DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM, value_dim=KEY_DIM, kv_stride=KV_STRIDE)
+with torch.no_grad():
+    layer(torch.randn(16, DIM, SIZE, SIZE) * 3 + 1)
+layer.eval()
+state = layer.state_dict()
+assert mobile.params == sum(p.numel() for p in layer.parameters())
+
+# %% [markdown]
+# Now each term of the equation is one line, and one shape. First the queries, $X W^{Q_j}$ for all $j$ at once:
+
+# %%
+q = functional.project(x, state["query.proj.weight"]).unflatten(1, (NUM_HEADS, KEY_DIM)).flatten(-2).mT
+print("X W^Q, batch × heads × n × key_dim:", tuple(q.shape))
+
+# %% [markdown]
+# Then $\mathrm{SR}(X)$ for the keys and for the values, each with its norm, and the shared projections:
+
+# %%
+shared = {}
+for name in ("key", "value"):
+    reduced = functional.spatial_reduction(x, state[f"{name}.down_conv.weight"], KV_STRIDE)
+    reduced = functional.normalise(reduced, state, f"{name}.norm", eps=1e-5)
+    shared[name] = functional.project(reduced, state[f"{name}.proj.weight"]).flatten(-2).mT.unsqueeze(1)
+    print(f"SR(X) W, {name}, batch × 1 × m × channels:", tuple(shared[name].shape))
+
+# %% [markdown]
+# The softmax of the scaled scores, one row for each query of each head, summing to 1:
+
+# %%
+weights = functional.attention_weights(q, shared["key"])
+print("softmax, batch × heads × n × m:", tuple(weights.shape))
+assert torch.allclose(weights.sum(dim=-1), torch.ones(1, NUM_HEADS, n))
+
+# %% [markdown]
+# The weighted means, $A_1$ to $A_h$:
+
+# %%
+heads = functional.attend(q, shared["key"], shared["value"])
+print("A, batch × heads × n × value_dim:", tuple(heads.shape))
+
+# %% [markdown]
+# Last, the heads side by side, laid out as a map again, and mixed by $W^O$:
+
+# %%
+side_by_side = heads.mT.flatten(1, 2).unflatten(-1, (SIZE, SIZE))
+composed = functional.project(side_by_side, state["output.proj.weight"])
+print("Concat(A) W^O, batch × dim × height × width:", tuple(composed.shape))
+
+# %% [markdown]
+# Is that the layer? `MobileMQA.forward` takes another way (it folds the heads into the query axis and calls a fused
+# kernel, for speed), and must arrive at the same place:
+
+# %%
+with torch.no_grad():
+    agreement = (composed - layer(x)).abs().max().item()
+assert agreement < TOLERANCE
+print(f"largest difference from MobileMQA.forward: {agreement:.1e}")
+
+# %% [markdown]
+# ## 9 · What does each step save?
+#
+# The whole way in one picture, for this layer. Read it from top to bottom: sharing shortens the dark projections and
+# divides the keys and values by the number of heads; spatial reduction shortens the scores and the weighted values.
+
+# %%
+steps = {"multi-head": mha, "shared keys, values": mqa, "… at stride 2": mobile}
+plots.show(*plots.cost_bars(steps))
+
+# %% [markdown]
+# The result in words, computed from the same numbers:
+
+
+# %%
+def percent_less(before: cost.Cost, after: cost.Cost) -> str:
+    return f"{1 - after.macs / before.macs:.0%}"
+
+
+# %%
+Markdown(
+    f"Sharing saves **{percent_less(mha, mqa)}** of multi-head attention's MACs and {1 - mqa.params / mha.params:.0%} "
+    f"of its parameters. Spatial reduction saves **{percent_less(mqa, mobile)}** of what is left. Together: "
+    f"**{percent_less(mha, mobile)}**, from {cost.in_thousands(mha.macs)} to {cost.in_thousands(mobile.macs)} MACs. "
+    f"Down-sampling itself takes {mobile.reduction_macs / mobile.macs:.1%} of the MACs of Mobile MQA."
+)
+
+# %% [markdown]
+# MACs are not seconds. [Notebook 7](07_measure_and_deploy.ipynb) measures the seconds and shows where the savings do
+# not arrive.
+
+# %% [markdown]
+# ## 10 · Try it: heads, map, channels, stride
+#
+# Move a slider and let go. Some questions to try it on, each with a guess first:
+#
+# - Which step saves more on a small map of 4 × 4, which on a large one of 80 × 80?
+# - What does sharing save with a single head?
+# - At 2048 channels and a map side of 20, as in the last stage of RT-DETR's ResNet-50 at 640 px: how much of the
+#   cost is left in the projections?
+
+# %%
+labs.cost_lab()
+
+# %% [markdown]
+# Without a running kernel the sliders are dead. Here are two of their positions as pictures: the small map of the
+# first question, then the large one.
+
+# %%
+small, large = labs.lab_costs(size=4), labs.lab_costs(size=80)
+plots.show(*plots.cost_bars(small))
+
+# %%
+plots.show(*plots.cost_bars(large))
+
+# %% [markdown]
+# And the answer to the first question in numbers:
+
+# %%
+for title, costs in (("4 × 4", small), ("80 × 80", large)):
+    first, second, third = costs.values()
+    print(
+        f"{title:8s} sharing saves {percent_less(first, second)}, "
+        f"spatial reduction {percent_less(second, third)} of the rest"
+    )
+assert (
+    small["multi-query"].macs / small["multi-head"].macs
+    < large["multi-query"].macs / large["multi-head"].macs
+)
+
+# %% [markdown]
+# ## 11 · What is the "39 %" a percentage of?
+#
+# The paper's abstract speaks of a 39 % speed-up by Mobile MQA. Its Table 2 has the milliseconds behind it: a
+# convolutional model on a Pixel 8's EdgeTPU, the same model with three multi-head attention blocks, and with three
+# MQA blocks.
+
+# %%
+base_ms, multi_head_ms, multi_query_ms = 2.35, 2.76, 2.60  # Table 2, column Pixel 8 EdgeTPU
+of_the_attention = 1 - (multi_query_ms - base_ms) / (multi_head_ms - base_ms)
+of_the_model = 1 - multi_query_ms / multi_head_ms
+more_than_none = multi_query_ms / base_ms - 1
+print(f"{of_the_attention:.1%} less of what attention adds, {of_the_model:.1%} less for the whole model")
+assert f"{of_the_attention:.1%}" == "39.0%"
+
+# %%
+Markdown(
+    f"So the 39 % compare *attention with attention*: the time that the blocks add to the model. The whole model gets "
+    f"{of_the_model:.1%} faster than with multi-head attention, and stays {more_than_none:.1%} slower than without any "
+    f"attention. And this is the step to shared keys and values; spatial reduction has a table of its own."
+)
+
+# %% [markdown]
+# ## What you know now
+#
+# Attention is a weighted mean, and its weights are a softmax of dot products. Dividing by √key_dim keeps that softmax
+# from freezing. Sharing keys and values cuts parameters, projections and what must be read; down-sampling them cuts
+# the scores. Written out term by term, the equation gives what the layer gives:
+
+# %% tags=["result"]
+print(
+    f"From multi-head to Mobile MQA: {cost.in_thousands(mha.macs)} → {cost.in_thousands(mqa.macs)} → "
+    f"{cost.in_thousands(mobile.macs)} MACs; formula and layer differ by {agreement:.0e}"
+)
