@@ -211,21 +211,11 @@ def deviation(
     Both layers run in evaluation mode; `right` is left as it was.
 
     Raises:
-        ValueError: `right` has another `dim_out` than `dim`, which the article's layer cannot have, or
-            `defects` has `Defect.VALUE_DIM` and `right` has a value head of another size, so that its weights
-            do not fit.
+        ValueError: As `twin`.
     """
-    if right.dim_out != right.dim:
-        way_out = f"Use `dim_out={right.dim}`."
-        rule = f"must be `dim` (={right.dim}), as in the article"
-        raise checks.refuse("dim_out", right.dim_out, rule, way_out)
-    if Defect.VALUE_DIM in defects and right.value_dim != right.key_dim:
-        rule = f"must be `key_dim` (={right.key_dim}), because the defect VALUE_DIM makes it so"
-        way_out = f"Use `value_dim={right.key_dim}`, or leave that defect out."
-        raise checks.refuse("value_dim", right.value_dim, rule, way_out)
     expected = copy.deepcopy(right).eval()(x)
     try:
-        output = _twin(right, defects).to(x.dtype).eval()(x)
+        output = twin(right, defects)(x)
     except (RuntimeError, TypeError) as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         return Deviation(defects, float("nan"), float("nan"), said)
@@ -249,18 +239,49 @@ def each(defects: Defect = ALL) -> Iterator[Defect]:
     return iter(defects)
 
 
-def _twin(layer: MobileMQA, defects: Defect) -> PublishedMQA:
-    state = layer.state_dict()
-    twin = PublishedMQA(
-        layer.dim,
-        layer.num_heads,
-        layer.key_dim,
-        layer.value_dim,
-        (layer.query_strides[0], layer.query_strides[1]),
-        layer.kv_stride,
-        state["key.down_conv.weight"].shape[-1] if layer.kv_stride > 1 else 3,
-        layer.attn_drop,
+@torch.no_grad()
+def permutation_error(layer: MobileMQA, x: Float[Tensor, "batch dim height width"], seed: int = 0) -> float:
+    """Return how far the output is from moving along when the pixels of `x` change places.
+
+    Attention without a down-sampling or a position knows no places: whatever order the pixels come in, each must get
+    what it got before. The result is the largest difference, in standard deviations of the output.
+    """
+    order = torch.randperm(x.shape[2] * x.shape[3], generator=torch.Generator().manual_seed(seed))
+    moved = x.flatten(2)[..., order].reshape(x.shape)
+    still = copy.deepcopy(layer).eval()
+    expected = still(x).flatten(2)[..., order]
+    return ((still(moved).flatten(2) - expected).abs().max() / expected.std()).item()
+
+
+def twin(right: MobileMQA, defects: Defect = ALL) -> PublishedMQA:
+    """Return a layer with the sizes, the weights and the number format of `right`, and with `defects`.
+
+    It is in evaluation mode and owns its weights; `right` is left as it was.
+
+    Raises:
+        ValueError: `right` has another `dim_out` than `dim`, which the article's layer cannot have, or `defects`
+            has `Defect.VALUE_DIM` and `right` has a value head of another size, so that its weights do not fit.
+    """
+    if right.dim_out != right.dim:
+        way_out = f"Use `dim_out={right.dim}`."
+        rule = f"must be `dim` (={right.dim}), as in the article"
+        raise checks.refuse("dim_out", right.dim_out, rule, way_out)
+    if Defect.VALUE_DIM in defects and right.value_dim != right.key_dim:
+        rule = f"must be `key_dim` (={right.key_dim}), because the defect VALUE_DIM makes it so"
+        way_out = f"Use `value_dim={right.key_dim}`, or leave that defect out."
+        raise checks.refuse("value_dim", right.value_dim, rule, way_out)
+    state = right.state_dict()
+    layer = PublishedMQA(
+        right.dim,
+        right.num_heads,
+        right.key_dim,
+        right.value_dim,
+        (right.query_strides[0], right.query_strides[1]),
+        right.kv_stride,
+        state["key.down_conv.weight"].shape[-1] if right.kv_stride > 1 else 3,
+        right.attn_drop,
         defects,
     )
-    twin.load_state_dict(state)
-    return twin
+    layer.to(state["query.proj.weight"])  # before the weights come, or float64 would lose digits
+    layer.load_state_dict(state)
+    return layer.eval()

@@ -17,13 +17,6 @@ MIXTURES = [
 ]
 
 
-def layer_like(right, defects=ALL, dropout=0.0):
-    sizes = right.dim, right.num_heads, right.key_dim, right.value_dim, right.query_strides, right.kv_stride
-    layer = PublishedMQA(*sizes, dropout=dropout, defects=defects).to(next(right.parameters()).dtype)
-    layer.load_state_dict(right.state_dict())
-    return layer.eval()
-
-
 def mobile(**options):
     torch.manual_seed(3)
     sizes = {"num_heads": HEADS, "key_dim": KEY_DIM, "value_dim": KEY_DIM, **options}
@@ -83,14 +76,14 @@ def scale_of(layer, defects):
 @torch.no_grad()
 @pytest.mark.parametrize("kv_stride", [1, 2])
 def test_with_all_defects_it_computes_what_the_article_computes(kv_stride):
-    layer = layer_like(mobile(kv_stride=kv_stride))
+    layer = published.twin(mobile(kv_stride=kv_stride))
     torch.testing.assert_close(layer(picture()), torch.from_numpy(restated(picture(), layer, ALL)))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("defects", MIXTURES, ids=published.names)
 def test_any_mixture_of_defects_computes_just_those(defects):
-    layer = layer_like(mobile(value_dim=VALUE_DIM, kv_stride=2), defects)
+    layer = published.twin(mobile(value_dim=VALUE_DIM, kv_stride=2), defects)
     torch.testing.assert_close(layer(picture()), torch.from_numpy(restated(picture(), layer, defects)))
 
 
@@ -102,7 +95,7 @@ def test_without_defects_it_is_mobile_mqa(size, strides, kv_stride):
     right = mobile(value_dim=VALUE_DIM, query_strides=strides, kv_stride=kv_stride)
     for memory in (torch.contiguous_format, torch.channels_last):
         x = picture(*size).contiguous(memory_format=memory)
-        torch.testing.assert_close(layer_like(right, NONE)(x), right(x))
+        torch.testing.assert_close(published.twin(right, NONE)(x), right(x))
 
 
 def test_weights_load_from_mobile_mqa_and_back():
@@ -130,7 +123,7 @@ def test_no_defect_moves_nothing_and_all_leave_nothing_of_the_output():
 
 def test_the_deviation_is_correlation_and_largest_difference_in_standard_deviations():
     right = mobile()
-    expected, wrong = right(picture()).detach(), layer_like(right, Defect.SCALE)(picture()).detach()
+    expected, wrong = right(picture()).detach(), published.twin(right, Defect.SCALE)(picture()).detach()
     found = published.deviation(right, picture(), Defect.SCALE)
     assert found.correlation == pytest.approx(np.corrcoef(expected.ravel(), wrong.ravel())[0, 1])
     assert found.largest == pytest.approx(((wrong - expected).abs().max() / expected.std()).item())
@@ -144,22 +137,40 @@ def test_measuring_leaves_the_layer_in_its_mode_and_its_statistics_alone():
     assert all(torch.equal(before[key], tensor) for key, tensor in right.state_dict().items())
 
 
-@torch.no_grad()
 def test_moving_pixels_moves_the_right_output_along_and_not_the_article_s():
-    right, order = mobile(), torch.randperm(SIDE * SIDE)
-    moved = picture().flatten(2)[..., order].unflatten(-1, (SIDE, SIDE))
+    assert published.permutation_error(mobile(), picture(7, 17)) < 1e-12
+    assert published.permutation_error(published.twin(mobile(), NONE), picture()) < 1e-12
+    assert published.permutation_error(published.twin(mobile()), picture()) > 0.1
 
-    def error(layer):
-        return (layer(moved).flatten(2) - layer(picture()).flatten(2)[..., order]).abs().max().item()
 
-    assert error(layer_like(right, NONE)) < 1e-12
-    assert error(layer_like(right, ALL)) > 0.1
+@torch.no_grad()
+def test_a_twin_has_every_digit_of_the_weights_and_owns_them():
+    right = mobile(kv_stride=2)
+    twin = published.twin(right)
+    assert all(torch.equal(right.state_dict()[key], tensor) for key, tensor in twin.state_dict().items())
+    twin.query.proj.weight.zero_()
+    assert right.query.proj.weight.abs().max() > 0
+
+
+@torch.no_grad()
+def test_the_permutation_error_is_the_largest_difference_after_moving_back():
+    layer, order = (
+        published.twin(mobile()),
+        torch.randperm(SIDE**2, generator=torch.Generator().manual_seed(2)),
+    )
+    moved = torch.empty_like(picture())
+    moved.flatten(2).copy_(picture().flatten(2)[..., order])
+    back = torch.empty_like(moved).flatten(2)
+    back[..., order] = layer(moved).flatten(2)
+    expected = layer(picture()).flatten(2)
+    error = published.permutation_error(layer, picture(), seed=2)
+    assert error == pytest.approx(((back - expected).abs().max() / expected.std()).item())
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("defects", [NONE, Defect.SCALE, Defect.QUERY_LAYOUT], ids=published.names)
 def test_its_weights_are_the_ones_that_forward_uses(defects):
-    layer = layer_like(mobile(), defects)
+    layer = published.twin(mobile(), defects)
     weights = layer.weights(picture())
     read = torch.einsum("bhnm,bvm->bhvn", weights, layer.value(picture()).flatten(2))
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, HEADS, SIDE**2, dtype=torch.float64))
@@ -181,9 +192,9 @@ def test_more_heads_than_key_dim_give_no_number_with_the_article_s_scale():
 
 @torch.no_grad()
 def test_late_dropout_keeps_the_mean_of_the_output_and_early_dropout_does_not():
-    right, x = mobile(), picture(batch=1).expand(4001, -1, -1, -1)[..., :2, :2]
+    right, x = mobile(attn_drop=0.5), picture(batch=1).expand(4001, -1, -1, -1)[..., :2, :2]
     right.key.proj.weight.mul_(5)
-    late, early = (layer_like(right, defects, 0.5) for defects in (NONE, Defect.EARLY_DROPOUT))
+    late, early = (published.twin(right, defects) for defects in (NONE, Defect.EARLY_DROPOUT))
     errors = [(layer.train()(x).mean(0) - layer.eval()(x)[0]).abs().max().item() for layer in (late, early)]
     assert errors[0] < 0.1 < 0.3 < errors[1]
 
