@@ -1,0 +1,147 @@
+"""Run a model once and bring back the queries and keys of every attention layer in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mqa_lib import checks
+from mqa_lib.attention import MobileMQA, MultiHeadAttention2d
+
+
+@dataclass(frozen=True)
+class View:
+    """One layer's queries and keys for one picture, and how its keys were made from its map.
+
+    Args:
+        name: Name of the layer in the model.
+        kind: What the layer is, for people.
+        q: Queries of every head.
+        k: Keys: one set for every head, or one that all share.
+        grid: Rows and columns of the map that went in.
+        query_strides: Cells of the map that were averaged to one query, (vertical, horizontal).
+        kv_stride: Cells of the map from one key to the next.
+        kernel: Cells of the map, per axis, that one key was made from.
+        padding: Cells added around the map before that.
+    """
+
+    name: str
+    kind: str
+    q: Float[Tensor, "heads queries key_dim"]
+    k: Float[Tensor, "key_sets keys key_dim"]
+    grid: tuple[int, int]
+    query_strides: tuple[int, int] = (1, 1)
+    kv_stride: int = 1
+    kernel: int = 1
+    padding: int = 0
+
+    @property
+    def query_grid(self) -> tuple[int, int]:
+        """Return rows and columns of the queries; a window cut off by the border is a query too."""
+        return -(-self.grid[0] // self.query_strides[0]), -(-self.grid[1] // self.query_strides[1])
+
+    @property
+    def key_grid(self) -> tuple[int, int]:
+        """Return rows and columns of the keys."""
+        rows, columns = (
+            (cells + 2 * self.padding - self.kernel) // self.kv_stride + 1 for cells in self.grid
+        )
+        return rows, columns
+
+
+def run(model: nn.Module, batch: Float[Tensor, "1 3 rows columns"]) -> list[View]:
+    """Return what every attention layer of `model` saw in `batch`, in the order in which they ran.
+
+    The model runs in evaluation mode, without gradients, and every module's mode is put back. Of a layer that runs
+    more than once, the last run is kept.
+
+    Raises:
+        ValueError: The model holds no attention over a grid, or runs none of it.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if kind(layer)}
+    if not layers:
+        rule = "holds no attention over a grid: no MobileMQA, no MultiHeadAttention2d, no AIFI"
+        way_out = (
+            f"Give a model with one of these ({sum(1 for _ in model.modules())} modules were looked at)."
+        )
+        raise checks.refuse("model", type(model).__name__, rule, way_out)
+    maps: dict[str, Tensor] = {}
+    tokens: dict[str, tuple[Tensor, ...]] = {}
+    hooks = [layer.register_forward_pre_hook(_keep_map(maps, name)) for name, layer in layers.items()]
+    for name, layer in layers.items():
+        if kind(layer) == "AIFI":
+            # What AIFI hands on already holds the embedding of the positions, and the norm where that comes first.
+            hooks.append(
+                _attention_of(layer).register_forward_pre_hook(_keep_tokens(tokens, name), with_kwargs=True)
+            )
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(batch)
+            for hook in hooks:
+                hook.remove()
+            views = [_view(name, layers[name], x, tokens.get(name, ())) for name, x in maps.items()]
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    if not views:
+        way_out = "Give a model whose forward pass uses its attention."
+        raise checks.refuse(
+            "model", type(model).__name__, f"did not run its attention ({', '.join(layers)})", way_out
+        )
+    return views
+
+
+def kind(layer: nn.Module) -> str:
+    """Return what an attention layer is, for people, and nothing for any other module."""
+    if isinstance(layer, MobileMQA):
+        return "Mobile MQA"
+    if isinstance(layer, MultiHeadAttention2d):
+        return "multi-head attention"
+    return "AIFI" if any(parent.__name__ == "AIFI" for parent in type(layer).__mro__) else ""
+
+
+def _attention_of(layer: Any) -> nn.MultiheadAttention:
+    return layer.ma
+
+
+def _keep_map(maps: dict[str, Tensor], name: str) -> Callable[..., None]:
+    return lambda _, inputs: maps.update({name: inputs[0]})
+
+
+def _keep_tokens(tokens: dict[str, tuple[Tensor, ...]], name: str) -> Callable[..., None]:
+    return lambda _, inputs, named: tokens.update({name: (*inputs, named.get("query"), named.get("key"))[:2]})
+
+
+def _view(
+    name: str, layer: nn.Module, x: Float[Tensor, "1 dim height width"], tokens: tuple[Tensor, ...]
+) -> View:
+    grid = (x.shape[2], x.shape[3])
+    if isinstance(layer, MobileMQA):
+        q, k = layer.queries_and_keys(x)
+        reduction = getattr(layer.key, "down_conv", None)
+        how: dict[str, int] = {}
+        if isinstance(reduction, nn.Conv2d):
+            how = {"kernel": reduction.kernel_size[0], "padding": int(reduction.padding[0])}
+        return View(name, kind(layer), q[0], k[0], grid, layer.query_strides, layer.kv_stride, **how)
+    if isinstance(layer, MultiHeadAttention2d):
+        q, k = (
+            part(x).unflatten(1, (layer.num_heads, -1)).flatten(-2).mT for part in (layer.query, layer.key)
+        )
+        return View(name, kind(layer), q[0], k[0], grid)
+    attention = _attention_of(layer)
+    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    q, k = (
+        F.linear(tokens[part], weights[part], biases[part])
+        .unflatten(-1, (attention.num_heads, -1))
+        .transpose(1, 2)
+        for part in (0, 1)
+    )
+    return View(name, kind(layer), q[0], k[0], grid)

@@ -1,0 +1,292 @@
+"""What a layer looked at, kept as queries and keys: everything that pictures of attention are drawn from.
+
+A record holds q and k and not the weights, because they are smaller (400 queries and 100 keys of 4 heads: 218 kB
+instead of 640 kB) and every weight can be had from them again.
+"""
+
+import json
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float16, Float32, UInt8
+from torch import nn
+
+from mqa_lib import checks, hooks, pictures
+
+_FORMAT = 1
+_ARRAYS = ("q", "k", "image")
+_DETECTORS = ("RTDETR", "RTDETRDetectionModel")  # told by name, so that ultralytics is not imported
+_UNSAID = "Nobody said what these weights were trained on."
+
+
+class Rectangle(NamedTuple):
+    """A part of the picture in its pixels; the pixels run from `top` up to, not including, `bottom`."""
+
+    top: float
+    left: float
+    bottom: float
+    right: float
+
+
+class Reading(NamedTuple):
+    """One key as a query reads it: its number, its row and column in the key grid, and its share of the whole."""
+
+    key: int
+    row: int
+    column: int
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionRecord:
+    """One attention layer's queries and keys for one picture, with what is needed to draw them back on it.
+
+    Positions are numbered row by row. Lengths are pixels of `image`, (vertical, horizontal).
+
+    Args:
+        q: Queries of every head.
+        k: Keys: one set for every head, or a single set that all heads share.
+        scale: What q·k is multiplied by before the softmax.
+        query_grid: Rows and columns of the queries.
+        key_grid: Rows and columns of the keys.
+        query_cell: Size of the piece of the picture that one query stands for.
+        key_step: Distance from one key to the next.
+        key_size: Size of the piece of the picture whose cells one key is made from.
+        key_origin: Where the piece of the first key begins; negative where a convolution's padding begins.
+        image: The picture, RGB.
+        layer: Name of the layer in its model.
+        kind: What the layer is, for people.
+        weights_are: A sentence: what the model's weights were trained on, or that they are random.
+
+    Raises:
+        ValueError: The arrays do not fit the grids or each other.
+    """
+
+    q: Float16[np.ndarray, "heads queries key_dim"]
+    k: Float16[np.ndarray, "key_sets keys key_dim"]
+    scale: float
+    query_grid: tuple[int, int]
+    key_grid: tuple[int, int]
+    query_cell: tuple[float, float]
+    key_step: tuple[float, float]
+    key_size: tuple[float, float]
+    key_origin: tuple[float, float]
+    image: UInt8[np.ndarray, "height width 3"]
+    layer: str
+    kind: str
+    weights_are: str
+
+    def __post_init__(self) -> None:
+        way_out = "Make the record with `record.capture`."
+        for name, grid, array in (
+            ("query_grid", self.query_grid, self.q),
+            ("key_grid", self.key_grid, self.k),
+        ):
+            if math.prod(grid) != array.shape[1]:
+                raise checks.refuse(name, grid, f"does not hold {array.shape[1]} positions", way_out)
+        if self.k.shape[0] not in (1, self.q.shape[0]):
+            rule = f"must have one set of keys, or one for each of {self.q.shape[0]} heads"
+            raise checks.refuse("k", self.k.shape, rule, way_out)
+
+    @property
+    def num_heads(self) -> int:
+        """Return the number of heads."""
+        return self.q.shape[0]
+
+    @property
+    def shares_keys(self) -> bool:
+        """Return whether all heads read one set of keys, as in multi-query attention."""
+        return self.k.shape[0] == 1
+
+    @property
+    def uniform_entropy(self) -> float:
+        """Return the entropy, in bits, of reading every key equally: the most that `entropy` can be."""
+        return math.log2(self.k.shape[1])
+
+    @property
+    def key_bytes(self) -> int:
+        """Return how many bytes the keys of all heads take in float16."""
+        return self.k.nbytes
+
+    def weights(self, head: int | None = None) -> Float32[np.ndarray, "heads queries keys"]:
+        """Return the attention weights of one head, or of all; each query's sum to 1."""
+        chosen = slice(None) if head is None else slice(self._head(head), head + 1)
+        k = self.k if self.shares_keys else self.k[chosen]
+        return _softmax(self.q[chosen].astype(np.float32) @ k.astype(np.float32).swapaxes(1, 2) * self.scale)
+
+    def row(self, query: int, head: int) -> Float32[np.ndarray, " keys"]:
+        """Return how much of each key one query reads in one head."""
+        k = self.k[0 if self.shares_keys else self._head(head)].astype(np.float32)
+        return _softmax(k @ self.q[self._head(head), self._query(query)].astype(np.float32) * self.scale)
+
+    def rows(self, query: int) -> Float32[np.ndarray, "heads rows columns"]:
+        """Return how much of each key one query reads in every head, as maps over the key grid."""
+        return np.stack([self.row(query, head).reshape(self.key_grid) for head in range(self.num_heads)])
+
+    def entropy(self) -> Float[np.ndarray, "heads queries"]:
+        """Return the entropy of every query's weights in bits: 0 for one key, `uniform_entropy` for all alike."""
+        return entropy(self.weights())
+
+    def top(self, query: int, head: int, count: int = 5) -> list[Reading]:
+        """Return the keys that one query reads most in one head, the strongest first."""
+        shares = self.row(query, head)
+        best = np.argsort(-shares, kind="stable")[: checks.positive("count", count)]
+        return [Reading(int(key), *divmod(int(key), self.key_grid[1]), float(shares[key])) for key in best]
+
+    def footprint(self, key: int) -> Rectangle:
+        """Return the part of the picture whose cells one key is made from, cut at the picture's border.
+
+        With more layers before it, a key knows of more than this: of all that those cells see.
+        """
+        place = divmod(_index("key", key, self.k.shape[1]), self.key_grid[1])
+        return self._rectangle(
+            [
+                start + step * at
+                for start, step, at in zip(self.key_origin, self.key_step, place, strict=True)
+            ],
+            self.key_size,
+        )
+
+    def query_cell_of(self, query: int) -> Rectangle:
+        """Return the part of the picture that one query stands for."""
+        place = divmod(self._query(query), self.query_grid[1])
+        return self._rectangle(
+            [at * size for at, size in zip(place, self.query_cell, strict=True)], self.query_cell
+        )
+
+    def query_at(self, row: int, column: int) -> int:
+        """Return the number of the query whose cell holds a pixel of the picture.
+
+        Raises:
+            ValueError: The pixel is outside the picture.
+        """
+        height, width = self.image.shape[:2]
+        if not (0 <= row < height and 0 <= column < width):
+            way_out = "Use 0 ≤ row < height and 0 ≤ column < width."
+            raise checks.refuse(
+                "row, column", (row, column), f"is outside the picture of {height}×{width}", way_out
+            )
+        place = [int(at // size) for at, size in zip((row, column), self.query_cell, strict=True)]
+        down, across = (min(at, extent - 1) for at, extent in zip(place, self.query_grid, strict=True))
+        return down * self.query_grid[1] + across
+
+    def save(self, path: str | Path) -> Path:
+        """Write the record to one `.npz` file, without pickle, and return its path."""
+        path = Path(path)
+        rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _ARRAYS}
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        with path.open("wb") as file:
+            np.savez_compressed(file, about=np.array(json.dumps({"format": _FORMAT, **rest})), **arrays)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "AttentionRecord":
+        """Return the record that `save` wrote.
+
+        Raises:
+            ValueError: The file is missing, damaged, or not a record.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                about = json.loads(str(file["about"]))
+                arrays = {name: file[name] for name in _ARRAYS}
+            if about.pop("format") != _FORMAT:
+                raise ValueError(f"it is not of format {_FORMAT}")
+            rest: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in about.items()
+            }
+            return cls(**{**arrays, **rest})
+        # numpy raises a different one for each way in which a file can be damaged
+        except Exception as error:
+            way_out = "Write it again with `record.save(path)`."
+            raise checks.refuse(
+                "path", str(path), f"does not hold an attention record ({error})", way_out
+            ) from error
+
+    def _head(self, head: int) -> int:
+        return _index("head", head, self.num_heads)
+
+    def _query(self, query: int) -> int:
+        return _index("query", query, self.q.shape[1])
+
+    def _rectangle(self, start: list[float], size: tuple[float, float]) -> Rectangle:
+        limits = self.image.shape[:2]
+        first = [min(max(at, 0.0), limit) for at, limit in zip(start, limits, strict=True)]
+        last = [min(max(at + more, 0.0), limit) for at, more, limit in zip(start, size, limits, strict=True)]
+        return Rectangle(*first, *last)
+
+
+def entropy(weights: Float[np.ndarray, "*axes keys"]) -> Float[np.ndarray, "*axes"]:
+    """Return the entropy of weights that sum to 1 over the last axis, in bits."""
+    safe = np.where(weights > 0, weights, 1.0).astype(np.float64)
+    return np.asarray(-(weights * np.log2(safe)).sum(axis=-1))
+
+
+def _softmax(scores: Float32[np.ndarray, "*axes keys"]) -> Float32[np.ndarray, "*axes keys"]:
+    shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return shares / shares.sum(axis=-1, keepdims=True)
+
+
+def _index(name: str, value: int, count: int) -> int:
+    if not 0 <= value < count:
+        raise checks.refuse(name, value, f"must be from 0 to {count - 1}", f"The record holds {count}.")
+    return value
+
+
+def capture(
+    model: nn.Module, image: pictures.Picture, weights_are: str | None = None, size: int | None = None
+) -> list[AttentionRecord]:
+    """Return a record of every attention layer that runs when `model` sees `image`, in the order in which they run.
+
+    Found are `MobileMQA`, `MultiHeadAttention2d`, and the encoder layer (`AIFI`) of ultralytics' RT-DETR, anywhere in
+    the model. The model runs once in evaluation mode, without gradients, and is left as it was. Of a layer that runs
+    more than once, the last run is kept. The attention in RT-DETR's decoder is left out: it does not read a grid but
+    a few points of its own choice.
+
+    Args:
+        model: Any module that takes pictures with values from 0 to 1, or an RT-DETR of ultralytics.
+        image: A path, a PIL picture, or an array of height × width × 3 in uint8.
+        weights_are: A sentence on what the weights were trained on; if not given, what the model says in its `card`
+            (as detectors of `mqa_lib.rtdetr` do) or in `weights_are`.
+        size: Height and width that the picture is stretched to for the model. If not given, the size that an RT-DETR
+            was trained at (from its card or checkpoint, else 640), and the picture's own for other models.
+
+    Raises:
+        ValueError: The picture cannot be read, the model holds no such layer, or none of them ran.
+    """
+    picture = pictures.read(image)
+    names = [parent.__name__ for parent in type(model).__mro__]
+    core: Any = model.model if _DETECTORS[0] in names else model
+    card = getattr(model, "card", {})
+    if size is None and any(name in names for name in _DETECTORS):
+        size = card.get("imgsz") or getattr(model, "overrides", {}).get("imgsz") or 640
+    weight = next(core.parameters(), torch.zeros(()))
+    target = None if size is None else (checks.positive("size", size), size)
+    seen = hooks.run(core, pictures.tensor(picture, target).to(weight))
+    weights_are = weights_are or card.get("weights_are") or getattr(model, "weights_are", None) or _UNSAID
+    return [_record(view, picture, weights_are) for view in seen]
+
+
+def _record(
+    view: hooks.View, picture: UInt8[np.ndarray, "height width 3"], weights_are: str
+) -> AttentionRecord:
+    down, across = (extent / count for extent, count in zip(picture.shape[:2], view.grid, strict=True))
+    return AttentionRecord(
+        q=view.q.float().cpu().numpy().astype(np.float16),
+        k=view.k.float().cpu().numpy().astype(np.float16),
+        scale=view.q.shape[-1] ** -0.5,
+        query_grid=view.query_grid,
+        key_grid=view.key_grid,
+        query_cell=(down * view.query_strides[0], across * view.query_strides[1]),
+        key_step=(down * view.kv_stride, across * view.kv_stride),
+        key_size=(down * view.kernel, across * view.kernel),
+        key_origin=(-down * view.padding, -across * view.padding),
+        image=picture,
+        layer=view.name,
+        kind=view.kind,
+        weights_are=weights_are,
+    )

@@ -1,0 +1,188 @@
+"""Records hold what the layer computes, and draw it where the picture's pixels are."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mqa_lib import MobileMQA, MultiHeadAttention2d
+from mqa_lib.record import AttentionRecord, capture, entropy
+
+# float16 keeps 11 bits; scores of a few units are then off by thousandths, and so are the weights
+TOLERANCE = 2e-3
+CELL = 4
+
+
+def network(attention: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    stem = nn.Sequential(nn.Conv2d(3, 8, CELL, CELL), nn.BatchNorm2d(8))
+    nn.init.normal_(stem[0].weight, std=0.3)
+    return nn.Sequential(stem, attention)
+
+
+def layer(**options) -> MobileMQA:
+    torch.manual_seed(1)
+    return MobileMQA(8, num_heads=3, key_dim=5, value_dim=7, **options)
+
+
+def picture(height: int = 13 * CELL, width: int = 17 * CELL) -> np.ndarray:
+    return np.random.RandomState(2).randint(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def as_batch(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+
+
+@pytest.fixture(scope="module")
+def taken() -> AttentionRecord:
+    return capture(network(layer(kv_stride=2)), picture(), "Random weights.")[0]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"kv_stride": 2}, {"kv_stride": 3}, {"query_strides": (2, 3), "kv_stride": 4}]
+)
+def test_weights_are_those_of_the_layer(options):
+    model = network(layer(**options)).eval()
+    expected = model[1].weights(model[0](as_batch(picture())))[0].detach().numpy()
+    assert np.abs(capture(model, picture())[0].weights() - expected).max() < TOLERANCE
+
+
+def test_weights_of_multi_head_attention_are_those_that_make_its_output():
+    torch.manual_seed(1)
+    model = network(MultiHeadAttention2d(8, num_heads=2, key_dim=5, value_dim=7)).eval()
+    x = model[0](as_batch(picture()))
+    weights = torch.from_numpy(capture(model, picture())[0].weights())
+    values = model[1].value(x)[0].flatten(1).unflatten(0, (2, 7)).mT
+    read = (weights @ values).mT.flatten(0, 1).unflatten(-1, x.shape[-2:])
+    torch.testing.assert_close(model[1].output(read[None]), model[1](x), atol=20 * TOLERANCE, rtol=0)
+
+
+def test_rows_sum_to_one(taken):
+    np.testing.assert_allclose(taken.weights().sum(-1), 1, atol=1e-6)
+
+
+def test_one_row_is_a_row_of_all_weights(taken):
+    np.testing.assert_allclose(taken.row(19, 2), taken.weights()[2, 19], atol=1e-6)
+    np.testing.assert_allclose(taken.rows(19).reshape(3, -1), taken.weights()[:, 19], atol=1e-6)
+
+
+def test_one_head_is_a_part_of_all_weights(taken):
+    np.testing.assert_array_equal(taken.weights(1)[0], taken.weights()[1])
+
+
+def test_heads_differ(taken):
+    assert np.abs(taken.weights()[0] - taken.weights()[1]).max() > 10 * TOLERANCE
+
+
+def test_mobile_mqa_shares_its_keys_and_multi_head_attention_does_not(taken):
+    other = capture(network(MultiHeadAttention2d(8, num_heads=2, key_dim=5)), picture())[0]
+    assert (taken.shares_keys, other.shares_keys) == (True, False)
+
+
+def test_grids_are_those_of_queries_and_of_down_sampled_keys(taken):
+    assert (taken.query_grid, taken.key_grid) == ((13, 17), (7, 9))
+
+
+@pytest.mark.parametrize(
+    "options", [{"kv_stride": 2}, {"kv_stride": 3}, {"kv_stride": 4}, {"kv_stride": 2, "dw_kernel_size": 5}]
+)
+@pytest.mark.parametrize("pixel", [(0, 0), (29, 41), (51, 67), (30, 3)])
+def test_a_changed_pixel_moves_the_keys_whose_footprint_holds_it_and_no_others(options, pixel):
+    model = network(layer(**options))
+    before, changed = picture(), picture()
+    changed[pixel] = 255 - changed[pixel]
+    one, two = (capture(model, image)[0] for image in (before, changed))
+    moved = set(np.flatnonzero(np.abs(one.k.astype(float) - two.k).max(axis=(0, 2)) > 0))
+    feet = [one.footprint(key) for key in range(one.k.shape[1])]
+    held = {
+        key for key, f in enumerate(feet) if f.top <= pixel[0] < f.bottom and f.left <= pixel[1] < f.right
+    }
+    assert moved == held
+
+
+@pytest.mark.parametrize("pixel", [(0, 0), (29, 41), (51, 67)])
+def test_a_changed_pixel_moves_the_query_whose_cell_holds_it_and_no_other(pixel):
+    model = network(layer(kv_stride=2))
+    changed = picture()
+    changed[pixel] = 255 - changed[pixel]
+    one, two = (capture(model, image)[0] for image in (picture(), changed))
+    moved = np.flatnonzero(np.abs(one.q.astype(float) - two.q).max(axis=(0, 2)))
+    assert list(moved) == [one.query_at(*pixel)]
+
+
+def test_the_cell_of_a_query_holds_the_pixels_that_name_it(taken):
+    for query in range(13 * 17):
+        top, left, bottom, right = map(int, taken.query_cell_of(query))
+        assert {taken.query_at(row, column) for row in (top, bottom - 1) for column in (left, right - 1)} == {
+            query
+        }
+
+
+def test_uniform_weights_have_the_entropy_of_a_uniform_distribution(taken):
+    assert entropy(np.full((2, 64), 1 / 64)) == pytest.approx([6, 6])
+    assert taken.uniform_entropy == pytest.approx(np.log2(63))
+    assert taken.entropy().shape == (3, 221)
+    assert taken.entropy().max() <= taken.uniform_entropy + 1e-6
+
+
+def test_weights_on_one_key_have_no_entropy():
+    assert entropy(np.array([0.0, 1.0, 0.0])) == 0
+
+
+def test_top_lists_the_strongest_keys_in_falling_order(taken):
+    readings, row = taken.top(100, 1, 5), taken.row(100, 1)
+    assert [reading.key for reading in readings] == list(np.argsort(row)[::-1][:5])
+    assert all(reading.share == row[reading.row * 9 + reading.column] for reading in readings)
+
+
+def test_a_record_comes_back_from_its_file_unchanged(taken, tmp_path):
+    back = AttentionRecord.load(taken.save(tmp_path / "one.npz"))
+    for name in ("q", "k", "image"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(taken, name))
+    rest = [name for name in vars(taken) if name not in ("q", "k", "image")]
+    assert {name: getattr(back, name) for name in rest} == {name: getattr(taken, name) for name in rest}
+
+
+def test_capture_finds_layers_at_any_depth_in_the_order_in_which_they_run():
+    inner = nn.Sequential(
+        MultiHeadAttention2d(8, num_heads=2, key_dim=5), nn.ModuleDict({"deep": layer()})["deep"]
+    )
+    records = capture(nn.Sequential(network(layer(kv_stride=2)), inner), picture())
+    assert [record.layer for record in records] == ["0.1", "1.0", "1.1"]
+    assert [record.kind for record in records] == ["Mobile MQA", "multi-head attention", "Mobile MQA"]
+
+
+def test_capture_leaves_mode_and_statistics_as_they_were():
+    model = network(layer(kv_stride=2)).train()
+    model[1].key.norm.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    capture(model, picture())
+    assert model.training and model[0].training and not model[1].key.norm.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_capture_keeps_the_last_run_of_a_layer_that_runs_twice():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network(layer())
+
+        def forward(self, x):
+            return self.inner(x * 0), self.inner(x)
+
+    torch.testing.assert_close(capture(Twice(), picture())[0].q, capture(network(layer()), picture())[0].q)
+
+
+def test_what_the_weights_are_comes_from_the_caller_else_from_the_model_else_is_said_to_be_unknown():
+    model = network(layer())
+    unsaid = capture(model, picture())[0].weights_are
+    model.weights_are = "Trained on nothing."
+    assert capture(model, picture())[0].weights_are == "Trained on nothing."
+    assert capture(model, picture(), "Random.")[0].weights_are == "Random."
+    assert "Nobody said" in unsaid
+
+
+def test_a_layer_that_ran_in_half_precision_is_recorded_too():
+    record = capture(network(layer(kv_stride=2)).bfloat16(), picture())[0]
+    np.testing.assert_allclose(record.weights().sum(-1), 1, atol=1e-6)
