@@ -2,6 +2,7 @@
 
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.derivation import heat_maps, key_centres, scale_effect
+from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout
 from mqa_lib.plots.style import HEAT, PALETTE, figure, png, show
 
 __all__ = [
@@ -12,9 +13,14 @@ __all__ = [
     "figure",
     "heat_maps",
     "key_centres",
+    "model_costs",
+    "oracle_errors",
+    "output_maps",
     "png",
     "roofline",
     "scale_effect",
+    "score_memory",
     "show",
     "time_ratios",
+    "token_layout",
 ]

@@ -1,0 +1,172 @@
+"""Is the layer right? Pictures of memory layout, of scrambled outputs, of errors, and of what the models cost.
+
+Each function returns the figure and the alternative text made from its data.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from mqa_lib.plots.style import BLUE, GREEN, HEAT, ORANGE, PALETTE, SKY, VERMILLION, figure, image_axes
+
+_ON_DARK = {0, 2, 5, 7}  # entries of PALETTE on which white text is read better than black
+_MARKS = ("o", "D", "s", "^")
+
+
+def token_layout(tokens: Mapping[str, Int[np.ndarray, "channels pixels"]]) -> tuple[Figure, str]:
+    """Return one grid of a map's memory for each way to cut it: the token that each number goes to.
+
+    Args:
+        tokens: By title, the number of the token for each channel (row) and pixel (column); at most 8 tokens.
+    """
+    fig, axes = figure(1, len(tokens), width=9.0, height=2.9, squeeze=False)
+    told = []
+    for ax, (title, grid) in zip(axes[0], tokens.items(), strict=True):
+        ax.imshow(grid, cmap=ListedColormap(PALETTE), vmin=-0.5, vmax=len(PALETTE) - 0.5, aspect="auto")
+        for (channel, pixel), token in np.ndenumerate(grid):
+            colour = "white" if int(token) in _ON_DARK else "black"
+            ax.text(pixel, channel, str(token), ha="center", va="center", color=colour, fontsize=10)
+        channels, pixels = grid.shape
+        ax.set(title=title, xlabel="pixel", ylabel="channel", xticks=range(pixels), yticks=range(channels))
+        ax.set_xticks(np.arange(pixels + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(channels + 1) - 0.5, minor=True)
+        ax.grid(False)
+        ax.grid(which="minor", color="white", linewidth=2, alpha=1)
+        ax.tick_params(which="both", length=0)
+        pixels_of_first = sorted({int(pixel) for pixel in np.nonzero(grid == 0)[1]})
+        named = ", ".join(map(str, pixels_of_first))
+        told.append(f"{title}: token 0 is made of pixel{'s' * (len(pixels_of_first) > 1)} {named}")
+    return (
+        fig,
+        f"Grids of channels by pixels, coloured by the token that a number goes to. {'; '.join(told)}.",
+    )
+
+
+def output_maps(
+    maps: Mapping[str, Float[np.ndarray, "rows columns"]], label: str, per_row: int = 3
+) -> tuple[Figure, str]:
+    """Return maps side by side on one scale of colours, which `label` names.
+
+    Args:
+        maps: Values from 0 upwards, by title.
+        label: What the values are, with their unit.
+        per_row: Maps in a row.
+    """
+    rows = -(-len(maps) // per_row)
+    fig, axes = figure(rows, per_row, width=8.4, height=2.7 * rows, squeeze=False)
+    top = max(float(values.max()) for values in maps.values())
+    for ax in axes.flat:
+        image_axes(ax)
+    for ax, (title, values) in zip(axes.flat, maps.items(), strict=False):
+        image = ax.imshow(values, cmap=HEAT, vmin=0, vmax=top)
+        ax.set_title(title)
+    for ax in axes.flat[len(maps) :]:
+        ax.set_visible(False)
+    fig.colorbar(image, ax=axes, shrink=0.85, label=label)
+    told = "; ".join(
+        f"{title}: {len(np.unique(values.round(3)))} different values to three digits"
+        for title, values in maps.items()
+    )
+    return fig, f"Maps of the {label}, from 0 to {top:.2f}. {told}."
+
+
+def oracle_errors(errors: Mapping[str, Mapping[str, float]], precision: float) -> tuple[Figure, str]:
+    """Return dots on a logarithmic scale: how far each layer is from each oracle.
+
+    Args:
+        errors: For each layer, by name, its largest error against each oracle, by name; the oracles of all layers
+            are the same.
+        precision: The relative step of the numbers that were computed with, drawn as a line.
+    """
+    oracles = list(next(iter(errors.values())))
+    fig, ax = figure(width=8.4, height=1.6 + 0.5 * len(oracles))
+    shown_zero = precision / 8
+    for (name, found), colour, mark in zip(errors.items(), (BLUE, VERMILLION, GREEN), _MARKS, strict=False):
+        values = [max(found[oracle], shown_zero) for oracle in oracles]
+        ax.plot(values, range(len(oracles)), mark, color=colour, markersize=9, label=name)
+        for row, oracle in enumerate(oracles):
+            text = "0" if found[oracle] == 0 else f"{found[oracle]:.0e}"
+            ax.annotate(text, (values[row], row), (0, 9), textcoords="offset points", ha="center", fontsize=8)
+    ax.axvline(precision, color="black", linestyle=":", label=f"step of the number format, {precision:.0e}")
+    ax.set(xscale="log", xlabel="largest error [standard deviations of the output]")
+    ax.set(yticks=range(len(oracles)), yticklabels=oracles, ylim=(len(oracles) - 0.5, -0.6))
+    ax.set_xlim(shown_zero / 3, 300)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    told = "; ".join(
+        f"{name} against {oracle}: {value:.1e}"
+        for name, found in errors.items()
+        for oracle, value in found.items()
+    )
+    return fig, f"Largest errors on a logarithmic scale. {told}."
+
+
+def model_costs(
+    gflops: Mapping[str, Mapping[str, float]], params: Mapping[str, int | None]
+) -> tuple[Figure, str]:
+    """Return bars of what whole models cost: GFLOPs, stacked by part, and parameters.
+
+    Args:
+        gflops: For each model, by name, GFLOPs by part; the parts of all models are the same.
+        params: Parameters of each model, None where they are not another model's.
+    """
+    fig, axes = figure(1, 2, width=9.2, height=1.4 + 0.5 * len(gflops), sharey=True, width_ratios=(2.2, 1))
+    names, rows = list(gflops), range(len(gflops))
+    parts = list(next(iter(gflops.values())))
+    left = np.zeros(len(names))
+    hatches = ("", "//", "..")
+    for part, colour, hatch in zip(parts, (BLUE, SKY, ORANGE), hatches, strict=False):
+        values = np.array([gflops[name][part] for name in names])
+        axes[0].barh(rows, values, left=left, color=colour, hatch=hatch, edgecolor="white", label=part)
+        left = left + values
+    for row, total in zip(rows, left, strict=True):
+        axes[0].annotate(f"{total:,.1f}", (total, row), (4, 0), textcoords="offset points", va="center")
+    millions = [(params[name] or 0) / 1e6 for name in names]
+    axes[1].barh(rows, millions, color=GREEN)
+    for row, value in zip(rows, millions, strict=True):
+        axes[1].annotate(
+            f"{value:.2f}" if value else "", (value, row), (4, 0), textcoords="offset points", va="center"
+        )
+    axes[0].set(yticks=rows, yticklabels=names, xlabel="GFLOPs of one picture", xlim=(0, left.max() * 1.15))
+    axes[1].set(xlabel="parameters [million]", xlim=(0, max(millions) * 1.3))
+    for ax in axes:
+        ax.grid(False, axis="y")
+    axes[0].invert_yaxis()
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    told = "; ".join(
+        f"{name}: "
+        + ", ".join(f"{part} {gflops[name][part]:.1f}" for part in parts)
+        + f", in all {total:.1f}"
+        for name, total in zip(names, left, strict=True)
+    )
+    return fig, f"Bars of the GFLOPs of whole models. {told}."
+
+
+def score_memory(gib: Mapping[str, Sequence[float]], stages: Sequence[str]) -> tuple[Figure, str]:
+    """Return bars on a logarithmic scale: GiB of one block's score matrix at each stage, for each model.
+
+    Args:
+        gib: For each model, by name, GiB at each stage; 0 where it has no attention.
+        stages: Names of the stages.
+    """
+    fig, ax = figure(width=8.4, height=3.0)
+    width = 0.8 / len(gib)
+    told = []
+    for index, ((name, values), colour) in enumerate(
+        zip(gib.items(), (VERMILLION, BLUE, GREEN), strict=False)
+    ):
+        places = np.arange(len(stages)) + (index - (len(gib) - 1) / 2) * width
+        ax.bar(
+            places, values, width, color=colour, label=name, hatch="//" if index else "", edgecolor="white"
+        )
+        for place, value in zip(places, values, strict=True):
+            text, height = (f"{value:.2g}", value) if value else ("none", 2e-4)
+            ax.annotate(text, (place, height), (0, 2), textcoords="offset points", ha="center", fontsize=9)
+        told.append(f"{name}: " + ", ".join(f"{v:.2g} at {s}" for v, s in zip(values, stages, strict=True)))
+    ax.set(yscale="log", ylim=(2e-4, 30), ylabel="score matrix of one block [GiB]")
+    ax.set_xticks(range(len(stages)), stages)
+    ax.grid(False, axis="x")
+    ax.legend(loc="upper right")
+    return fig, f"Bars of the memory of one block's score matrix in GiB, logarithmic. {'; '.join(told)}."
