@@ -50,8 +50,11 @@ class Verdict:
     largest_error: float = float("nan")
 
     def __repr__(self) -> str:
-        """Return the message, so that a cell that ends with `check(...)` shows it."""
+        """Return the message, so that a prompt that ends with `check(...)` shows it."""
         return self.message
+
+    def _repr_markdown_(self) -> str:
+        return self.message  # in a notebook long lines break, and code is set as code
 
 
 def check(name: str, answer: object) -> Verdict:
@@ -185,9 +188,8 @@ SCALE = Exercise(
         "the scores are multiplied by sqrt(key_dim); divide by it.": _softmax_of(
             lambda q, k: q @ k.mT * q.shape[-1] ** 0.5
         ),
-        "this is the article's scale, sqrt(key_dim // num_heads); key_dim is one head's size already.": _softmax_of(
-            lambda q, k: q @ k.mT / (q.shape[-1] // q.shape[1]) ** 0.5
-        ),
+        "this is the scale of the layer in section 8, sqrt(key_dim // num_heads); key_dim is one head's size"
+        " already.": _softmax_of(lambda q, k: q @ k.mT / (q.shape[-1] // q.shape[1]) ** 0.5),
         "the scale is sqrt(num_heads); it must be sqrt(key_dim), the number of terms in a score.": _softmax_of(
             lambda q, k: q @ k.mT / q.shape[1] ** 0.5
         ),
@@ -212,8 +214,8 @@ SPLIT = Exercise(
         [head.flatten(-2).mT for head in q_map.chunk(num_heads, dim=1)], dim=1
     ),
     mistakes={
-        "this is the article's mistake: view cuts along the memory, so a token holds key_dim neighbouring pixels"
-        " of one channel and not one pixel's channels. Cut, then transpose.": lambda q_map, num_heads: (
+        "this is the mistake of the layer in section 8: view cuts along the memory, so a token holds key_dim"
+        " neighbouring pixels of one channel and not one pixel's channels. Cut, then transpose.": lambda q_map, num_heads: (
             q_map.reshape(len(q_map), num_heads, -1, q_map.shape[1] // num_heads)
         ),
         "the last two axes are still (key_dim, pixels); swap them with `.mT`.": lambda q_map, num_heads: (
@@ -241,8 +243,8 @@ MERGE = Exercise(
         -1, (height, width)
     ),
     mistakes={
-        "this is the article's mistake: the tokens are laid into the map as they stand. Swap the last two axes"
-        " first.": lambda read, height, width: read.reshape(len(read), -1, height, width),
+        "this is the mistake of the layer in section 8: the tokens are laid into the map as they stand. Swap the"
+        " last two axes first.": lambda read, height, width: read.reshape(len(read), -1, height, width),
         "height and width are swapped.": lambda read, height, width: read.mT.reshape(
             len(read), -1, width, height
         ),

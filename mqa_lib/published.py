@@ -38,8 +38,8 @@ NONE = Defect(0)
 ALL = ~NONE
 
 WRONG = {
-    Defect.QUERY_LAYOUT: "cuts the query map into tokens across channels instead of pixel by pixel",
-    Defect.VALUE_LAYOUT: "cuts the value map into tokens across channels instead of pixel by pixel",
+    Defect.QUERY_LAYOUT: "cuts the query map into pieces of rows and takes each for a pixel's channels",
+    Defect.VALUE_LAYOUT: "cuts the value map into pieces of rows and takes each for a pixel's channels",
     Defect.OUTPUT_LAYOUT: "lays the tokens that were read into the map without turning them back",
     Defect.SCALE: "divides scores by sqrt(key_dim // num_heads), though key_dim is one head's already",
     Defect.EARLY_DROPOUT: "drops scores before the softmax instead of weights after it",

@@ -67,7 +67,7 @@ def output_maps(
         ax.set_visible(False)
     fig.colorbar(image, ax=axes, shrink=0.85, label=label)
     told = "; ".join(
-        f"{title}: {len(np.unique(values.round(3)))} different values to three digits"
+        f"{title}: {len(np.unique(values.round(6)))} different values to six digits"
         for title, values in maps.items()
     )
     return fig, f"Maps of the {label}, from 0 to {top:.2f}. {told}."
@@ -88,7 +88,8 @@ def oracle_errors(errors: Mapping[str, Mapping[str, float]], precision: float) -
         values = [max(found[oracle], shown_zero) for oracle in oracles]
         ax.plot(values, range(len(oracles)), mark, color=colour, markersize=9, label=name)
         for row, oracle in enumerate(oracles):
-            text = "0" if found[oracle] == 0 else f"{found[oracle]:.0e}"
+            text = f"{found[oracle]:.1f}" if found[oracle] >= 0.1 else f"{found[oracle]:.0e}"
+            text = "0" if found[oracle] == 0 else text
             ax.annotate(text, (values[row], row), (0, 9), textcoords="offset points", ha="center", fontsize=8)
     ax.axvline(precision, color="black", linestyle=":", label=f"step of the number format, {precision:.0e}")
     ax.set(xscale="log", xlabel="largest error [standard deviations of the output]")
