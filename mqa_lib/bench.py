@@ -7,7 +7,7 @@ import argparse
 import datetime
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +80,7 @@ def candidates(shape: Shape, mode: str = "inference", seed: int = 0) -> dict[str
     Raises:
         ValueError: `mode` is not one of `MODES`, or our layer and timm's do not agree on the input.
     """
-    checks.one_of("mode", mode, MODES)
-    runs = {}
-    x = torch.randn(
-        shape.batch, shape.dim, shape.height, shape.width, generator=torch.Generator().manual_seed(seed)
-    )
-    for label, memory_format in (("NCHW", torch.contiguous_format), ("NHWC", torch.channels_last)):
-        for name, layer in layers(shape, seed).items():
-            moved = layer.to(memory_format=memory_format).train(mode == "training")
-            runs[f"{name}, {label}"] = _run(moved, x.contiguous(memory_format=memory_format), mode)
+    runs = _in_both_formats(lambda: layers(shape, seed), shape, mode, seed)
     difference = (runs["ours, NCHW"]() - runs["timm, NCHW"]()).abs().max().item()
     if not difference <= CLOSE:
         rule = f"must be at most {CLOSE}: our layer and timm's differ on {shape.name}"
@@ -96,10 +88,47 @@ def candidates(shape: Shape, mode: str = "inference", seed: int = 0) -> dict[str
     return runs
 
 
+def stride_candidates(
+    shape: Shape, kv_strides: Sequence[int] = (1, 2, 4), mode: str = "inference", seed: int = 0
+) -> dict[str, Callable[[], Tensor]]:
+    """Return multi-head attention and Mobile MQA at several strides, in both memory formats, for one map.
+
+    Raises:
+        ValueError: `mode` is not one of `MODES`.
+    """
+
+    def build() -> dict[str, nn.Module]:
+        built = {"multi-head": layers(shape, seed)["multi-head"]}
+        for stride in kv_strides:
+            built[f"kv_stride {stride}"] = layers(replace(shape, kv_stride=stride), seed)["ours"]
+        return built
+
+    return _in_both_formats(build, shape, mode, seed)
+
+
+def faster_formats(timings: Sequence[Timing]) -> dict[str, Timing]:
+    """Return, for each layer, its timing in the memory format in which it was faster."""
+    names = dict.fromkeys(each.name.split(",")[0] for each in timings)
+    return {name: timing.fastest([t for t in timings if t.name.split(",")[0] == name]) for name in names}
+
+
+def rates(repeats: int = 5) -> tuple[float, float]:
+    """Return what this machine reached just now: MACs per second (a matrix product), bytes per second (a copy).
+
+    Both are lower bounds of what it can do, in float32 and with torch's present number of threads.
+    """
+    side, numbers = 1024, 2**24
+    a, b = torch.randn(2, side, side)
+    source, target = torch.ones(numbers), torch.empty(numbers)
+    runs = {"product": lambda: torch.mm(a, b), "copy": lambda: target.copy_(source)}
+    product, copied = timing.compare(runs, repeats=repeats)
+    return side**3 / min(product.seconds), 2 * 4 * numbers / min(copied.seconds)
+
+
 def speedup(timings: Sequence[Timing], ours: str = "ours", theirs: str = "timm") -> Spread:
     """Return how many times as long the second layer takes as the first, each in its faster memory format."""
-    best = [timing.fastest([t for t in timings if t.name.startswith(f"{name},")]) for name in (ours, theirs)]
-    return best[1].ratio_to(best[0])
+    best = faster_formats(timings)
+    return best[theirs].ratio_to(best[ours])
 
 
 def run(
@@ -176,6 +205,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"geometric mean, {mode}: timm takes {mean:.2f}x as long")
     print(f"written: {write(record, chosen.out)}")
     return 0
+
+
+def _in_both_formats(
+    build: Callable[[], dict[str, nn.Module]], shape: Shape, mode: str, seed: int
+) -> dict[str, Callable[[], Tensor]]:
+    checks.one_of("mode", mode, MODES)
+    size = (shape.batch, shape.dim, shape.height, shape.width)
+    x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    runs = {}
+    for label, memory_format in (("NCHW", torch.contiguous_format), ("NHWC", torch.channels_last)):
+        for name, layer in build().items():
+            moved = layer.to(memory_format=memory_format).train(mode == "training")
+            runs[f"{name}, {label}"] = _run(moved, x.contiguous(memory_format=memory_format), mode)
+    return runs
 
 
 def _run(layer: nn.Module, x: Tensor, mode: str) -> Callable[[], Tensor]:

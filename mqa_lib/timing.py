@@ -84,6 +84,7 @@ def compare(
     repeats: int = 20,
     warmup: int = 3,
     min_seconds: float = 0.002,
+    max_seconds: float = math.inf,
     progress: Progress = iter,
 ) -> list[Timing]:
     """Return the timings of the candidates in the order given, measured in turns.
@@ -93,6 +94,8 @@ def compare(
         repeats: Rounds. In each, every candidate is measured once.
         warmup: Calls of each candidate before the first round.
         min_seconds: A candidate is called so often in a round that the round takes it at least this long.
+        max_seconds: No further round begins when this has passed, once there are three: a busy machine costs rounds,
+            not patience. The timings say how many there were.
         progress: Wraps the rounds, such as `tqdm`.
 
     Raises:
@@ -110,7 +113,10 @@ def compare(
     }
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates)
-    for _ in progress(range(repeats)):
+    begun = time.perf_counter()
+    for done in progress(range(repeats)):
+        if done >= 3 and time.perf_counter() - begun > max_seconds:
+            break
         for name in order:
             taken[name].append(_seconds(candidates[name], calls[name]))
         order.reverse()
@@ -128,7 +134,7 @@ def geometric_mean(ratios: Sequence[float]) -> float:
 
 
 def machine(packages: Sequence[str] = ("torch", "timm", "numpy")) -> dict[str, Any]:
-    """Return what a timing depends on: processor, cores, threads, GPU, versions. No name of host or user."""
+    """Return what a timing depends on: processor, threads, load, GPU, versions. No name of host or user."""
     versions = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -139,6 +145,7 @@ def machine(packages: Sequence[str] = ("torch", "timm", "numpy")) -> dict[str, A
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "load_1min": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,

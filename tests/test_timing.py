@@ -59,6 +59,12 @@ def test_short_calls_are_repeated_until_the_clock_can_see_them(clock: Clock) -> 
     assert short.spread.median == 0.25
 
 
+def test_a_slow_machine_costs_rounds_but_leaves_three(clock: Clock) -> None:
+    slow = {"a": clock.work("a", 2.0)}
+    assert len(timing.compare(slow, repeats=11, max_seconds=9.0)[0].seconds) == 5
+    assert len(timing.compare(slow, repeats=11, max_seconds=0.0)[0].seconds) == 3
+
+
 def test_the_spread_is_the_median_between_the_quartiles() -> None:
     assert Spread.of([5.0, 1.0, 3.0, 2.0, 4.0]) == Spread(3.0, 2.0, 4.0)
     assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0)
@@ -78,6 +84,23 @@ def test_the_speedup_compares_each_layer_in_its_faster_format() -> None:
     seconds = {"ours, NCHW": 3.0, "ours, NHWC": 2.0, "timm, NCHW": 5.0, "timm, NHWC": 7.0}
     timings = [Timing(name, (value, value), 1) for name, value in seconds.items()]
     assert bench.speedup(timings) == Spread(2.5, 2.5, 2.5)
+
+
+def test_of_every_stride_the_faster_format_is_kept() -> None:
+    shape = bench.Shape("toy", dim=6, height=5, width=7, num_heads=2, key_dim=3)
+    timings = timing.compare(bench.stride_candidates(shape, (1, 3)), repeats=3)
+    best = bench.faster_formats(timings)
+    assert list(best) == ["multi-head", "kv_stride 1", "kv_stride 3"]
+    for name, kept in best.items():
+        assert kept.spread.median == min(t.spread.median for t in timings if t.name.startswith(name))
+
+
+def test_the_rates_of_the_machine_are_those_of_its_product_and_its_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = [Timing("product", (2.0, 4.0), 1), Timing("copy", (0.5, 0.25), 1)]
+    monkeypatch.setattr(timing, "compare", lambda *_, **__: known)
+    assert bench.rates() == (1024**3 / 2.0, 2 * 4 * 2**24 / 0.25)
 
 
 @pytest.mark.parametrize("mode", bench.MODES)

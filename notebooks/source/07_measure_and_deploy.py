@@ -1,0 +1,356 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 7 · When does Mobile MQA pay?
+#
+# [Notebook 2](02_derive_the_formula.ipynb) counted multiply-accumulates (MACs), and Mobile MQA needed far fewer than
+# multi-head attention. But nobody waits for MACs. This notebook measures seconds on the machine it runs on, sets them
+# beside the counts, and ends with a table that says where Mobile MQA pays and where it does not.
+#
+# Everything is measured while you look on. So your numbers differ from anybody else's, and the sentences below are
+# made from yours.
+
+# %% tags=["setup"]
+# (the build puts notebooks/source/_setup.py here, the same in all seven)
+
+# %%
+import json
+
+import torch
+from IPython.display import Markdown
+
+from mqa_lib import MobileMQA, bench, cost, plots, timing
+
+# %% [markdown]
+# The layers below have 4 heads of 64 channels. Maps of 8 to 40 pixels a side are what a detector has at strides 16 and
+# 32. Each comparison gets a few seconds, so on a busy machine there are fewer rounds.
+
+# %%
+DIM, NUM_HEADS, KEY_DIM = 256, 4, 64
+SIDES, KV_STRIDES = (8, 16, 32, 40), (1, 2, 4)
+REPEATS, MAX_SECONDS = 20, 5.0
+
+# %% [markdown]
+# ## 1 · The machine, and how much its clock can be trusted
+#
+# A timing without its machine means nothing. This is the one that measures now; `load_1min` is how many programs
+# wanted the processor during the last minute. When it is larger than the number of cores, others were working, too.
+
+# %%
+machine = timing.machine()
+for name, value in machine.items():
+    print(f"{name:10s} {value}")
+
+# %% [markdown]
+# To compare two layers fairly we warm both up, then let them take turns, and form the ratio *within* each round: when
+# the machine slows down for a while, it slows down both. We report the median of the ratios and the quartiles, between
+# which half of the rounds lie.
+#
+# How well does that work here? We compare a layer **with itself**. The ratio should be 1, and how far it strays is
+# what we cannot see below.
+
+# %%
+shape = bench.Shape("trial", DIM, 16, 16, NUM_HEADS, KEY_DIM, kv_stride=2)
+run = bench.candidates(shape)["ours, NCHW"]
+first, again = timing.compare({"first": run, "again": run}, repeats=REPEATS, max_seconds=MAX_SECONDS)
+noise = again.ratio_to(first)
+print(f"a layer against itself: {noise.median:.2f} (quartiles {noise.low:.2f} to {noise.high:.2f})")
+
+# %% [markdown]
+# ## 2 · Ours, timm's and multi-head attention
+#
+# timm's layer with the very same weights, and multi-head attention of the same sizes. PyTorch knows two ways to lay
+# a map out in memory: channel by channel (NCHW, the default) and pixel by pixel (NHWC, `channels_last`). We measure
+# each layer in both and give each the one in which it is faster.
+#
+# **Predict before you run:** at which map side will the distance to multi-head attention be largest?
+
+# %%
+timings, ratios = {}, {}
+for side in SIDES:
+    shape = bench.Shape(f"{side} × {side}", DIM, side, side, NUM_HEADS, KEY_DIM, kv_stride=2)
+    timings[side] = timing.compare(bench.candidates(shape), repeats=REPEATS, max_seconds=MAX_SECONDS)
+    ratios[shape.name] = {name: bench.speedup(timings[side], theirs=name) for name in ("timm", "multi-head")}
+
+# %% [markdown]
+# A point to the right of 1 took longer than our layer:
+
+# %%
+plots.show(*plots.time_ratios(ratios, "our Mobile MQA, kv_stride 2"))
+
+# %% [markdown]
+# The same as numbers, with the milliseconds behind them:
+
+# %%
+for side, (name, row) in zip(SIDES, ratios.items(), strict=True):
+    best = bench.faster_formats(timings[side])
+    took = ", ".join(f"{layer} {each.spread.median * 1e3:.2f} ms" for layer, each in best.items())
+    print(f"{name:8s} {took}; {len(best['ours'].seconds)} rounds")
+    print(
+        " " * 8,
+        "; ".join(f"{layer} {s.median:.2f}× ({s.low:.2f} to {s.high:.2f})" for layer, s in row.items()),
+    )
+
+# %%
+over_timm = timing.geometric_mean([row["timm"].median for row in ratios.values()])
+farthest = max(ratios, key=lambda name: ratios[name]["multi-head"].median)
+over_multi_head = timing.geometric_mean([row["multi-head"].median for row in ratios.values()])
+Markdown(
+    f"Over these {len(SIDES)} maps timm's layer takes **{over_timm:.2f}×** as long as ours and multi-head attention "
+    f"**{over_multi_head:.2f}×** (geometric means); the latter's distance is largest at {farthest}. A layer against itself gave {noise.low:.2f} to {noise.high:.2f}: "
+    "what lies within that is no difference."
+)
+
+# %% [markdown]
+# ## 3 · Which stride?
+#
+# Now multi-head attention against Mobile MQA at `kv_stride` 1 (only shared keys and values), 2 and 4. Beside the
+# measured share of the time stands the share of the MACs, from the closed formulas:
+
+# %%
+swept = {}
+for side in SIDES:
+    shape = bench.Shape(f"{side} × {side}", DIM, side, side, NUM_HEADS, KEY_DIM)
+    candidates = bench.stride_candidates(shape, KV_STRIDES)
+    swept[side] = bench.faster_formats(timing.compare(candidates, repeats=REPEATS, max_seconds=MAX_SECONDS))
+
+# %% [markdown]
+# Each line: the share of multi-head attention's time, the quartiles, the share of its MACs.
+
+
+# %%
+def macs_share(side: int, stride: int) -> float:
+    layer = (DIM, side, side, NUM_HEADS, KEY_DIM, KEY_DIM)
+    return cost.mobile_mqa(*layer, kv_stride=stride).macs / cost.multi_head(*layer).macs
+
+
+# %%
+shares = {
+    (side, stride): swept[side][f"kv_stride {stride}"].ratio_to(swept[side]["multi-head"])
+    for side in SIDES
+    for stride in KV_STRIDES
+}
+for (side, stride), share in shares.items():
+    measured = f"time {share.median:4.0%} ({share.low:.0%} to {share.high:.0%})"
+    print(f"{side:2d} × {side:2d}, kv_stride {stride}: {measured:28s} MACs {macs_share(side, stride):4.0%}")
+
+# %% [markdown]
+# Where the two shares differ, something other than arithmetic takes the time: memory, starting up the operations, or
+# a depthwise convolution, whose few MACs are slow ones. On small maps the 1 × 1 projections dominate, and no stride
+# makes the query and output projections cheaper:
+
+# %%
+for side in SIDES:
+    price = cost.mobile_mqa(DIM, side, side, NUM_HEADS, KEY_DIM, KEY_DIM, kv_stride=2)
+    print(
+        f"{side:2d} × {side:2d}: {price.projection_macs / price.macs:.0%} of Mobile MQA's MACs are projections"
+    )
+
+# %% [markdown]
+# ## 4 · The table for deciding
+#
+# From the measurements above, with the noise kept in mind: "yes" or "no" only where the middle half of the rounds lies
+# on one side of 1, "undecided" otherwise.
+
+
+# %%
+def verdict(share: timing.Spread) -> str:
+    if share.high < 1:
+        return f"yes, {1 - share.median:.0%} less time"
+    return f"no, {share.median - 1:.0%} more time" if share.low > 1 else "undecided"
+
+
+# %%
+head = "| map | " + " | ".join(f"kv_stride {stride}" for stride in KV_STRIDES) + " |"
+rule = "|---|" + "---|" * len(KV_STRIDES)
+rows = [
+    f"| {side} × {side} × {DIM} | "
+    + " | ".join(verdict(shares[side, stride]) for stride in KV_STRIDES)
+    + " |"
+    for side in SIDES
+]
+Markdown(
+    "**Does Mobile MQA pay against multi-head attention, here and now?**\n\n" + "\n".join([head, rule, *rows])
+)
+
+# %% [markdown]
+# Does a stride pay against no stride? That is another question, because the down-sampling has a price of its own:
+
+# %%
+over_stride_1 = {side: swept[side]["kv_stride 2"].ratio_to(swept[side]["kv_stride 1"]) for side in SIDES}
+for side, share in over_stride_1.items():
+    print(f"{side:2d} × {side:2d}: kv_stride 2 against 1: {verdict(share)}")
+
+# %% [markdown]
+# For comparison: MobileNetV4 at 256 px has stride 2 at its 16 × 16 maps and no stride at its 8 × 8 ones. What a stride costs
+# in accuracy is not measured here; [notebook 4](04_look_at_attention.ipynb) shows what it does to the maps, and
+# [notebook 6](06_train_and_compare.ipynb) trains.
+
+# %% [markdown]
+# ## 5 · The cost against the size of the picture
+#
+# RT-DETR with a ResNet-50 has maps of 1024 channels at stride 16 and of 2048 at stride 32. These curves are formulas,
+# not measurements, for one layer in float32. The bytes moved count every step's input, output and weights once; the
+# score matrices come on top when no fused kernel keeps them in the cache.
+
+# %%
+PICTURES_PX = range(160, 1281, 32)
+STAGES = {"stride 16, 1024 channels": (16, 1024), "stride 32, 2048 channels": (32, 2048)}
+
+
+# %%
+def stage_costs(px: int, stride: int, dim: int) -> dict[str, cost.Cost]:
+    side = -(-px // stride)
+    layer = (dim, side, side, NUM_HEADS, KEY_DIM, KEY_DIM)
+    return {
+        "multi-head": cost.multi_head(*layer),
+        "multi-query": cost.multi_query(*layer),
+        "Mobile MQA, kv_stride 2": cost.mobile_mqa(*layer, kv_stride=2),
+    }
+
+
+# %%
+curves = {}
+for title, stage in STAGES.items():
+    by_picture = [stage_costs(px, *stage) for px in PICTURES_PX]
+    curves[title] = {name: [costs[name] for costs in by_picture] for name in by_picture[0]}
+plots.show(*plots.cost_curves(PICTURES_PX, curves))
+
+# %% [markdown]
+# The second row is sobering: spatial reduction *moves more bytes* than sharing alone, since its two depthwise
+# convolutions each read the whole map once more.
+
+# %%
+at_640 = stage_costs(640, 16, 1024)
+moved = {name: each.weight_bytes + each.activation_bytes for name, each in at_640.items()}
+for name, each in at_640.items():
+    print(f"{name:24s} {cost.in_thousands(each.macs):>7s} MACs, {cost.in_bytes(moved[name])} moved")
+assert moved["multi-query"] < moved["Mobile MQA, kv_stride 2"]
+
+# %% [markdown]
+# ## 6 · The memory of the score matrices
+#
+# Every query against every key: the number of scores grows with the fourth power of the side. If they are written to
+# memory, as in training without a fused kernel or whenever one wants to *look* at them, this is what one layer needs
+# for one picture of 640 px, at the strides that a backbone has:
+
+# %%
+for stride in (4, 8, 16, 32):
+    side = 640 // stride
+    full, reduced = (
+        cost.mobile_mqa(DIM, side, side, NUM_HEADS, KEY_DIM, KEY_DIM, kv_stride=kv) for kv in (1, 2)
+    )
+    print(
+        f"stride {stride:2d}, {side:3d} × {side:3d}: {cost.in_bytes(full.score_bytes):>8s} with kv_stride 1, "
+        f"{cost.in_bytes(reduced.score_bytes):>8s} with 2"
+    )
+
+# %% [markdown]
+# This is why attention stands at strides 16 and 32 and nowhere earlier. We have not measured peak memory here.
+
+# %% [markdown]
+# ## 7 · The roofline: what to expect from a machine you do not have
+#
+# A step cannot be faster than its arithmetic, nor than its memory traffic. The roofline takes the longer of the two for
+# each step and adds up. Which one it is depends on a single number of the machine, its *ridge point*: how many MACs it
+# can do in the time it takes to move one byte. The paper's Table 16 gives some for 8-bit numbers:
+
+# %%
+RIDGE_POINTS = {"Pixel 6 CPU": 31.2, "S23 CPU": 39.7, "Pixel 4 DSP": 347.3, "Pixel 8 EdgeTPU": 433.8}
+places = {"MobileNetV4, 16 × 16 × 160": (160, 16, 16), "RT-DETR, 40 × 40 × 1024": (1024, 40, 40)}
+layers = {}
+for title, place in places.items():
+    sizes = (*place, NUM_HEADS, KEY_DIM, KEY_DIM)
+    layers[title] = {
+        "multi-head": cost.multi_head(*sizes, bytes_per_number=1),
+        "multi-query": cost.multi_query(*sizes, bytes_per_number=1),
+        "Mobile MQA": cost.mobile_mqa(*sizes, kv_stride=2, bytes_per_number=1),
+    }
+plots.show(*plots.roofline(layers, RIDGE_POINTS))
+
+# %% [markdown]
+# On the left, where arithmetic is the bottleneck, Mobile MQA takes its share of the MACs. The further right a machine
+# stands, the more bytes count, and the less spatial reduction helps. This is a model: it knows no caches, no start-up
+# times and no special hardware. How good is it? We measure this machine's two rates and let it predict section 3:
+
+# %%
+peak_macs, peak_bytes = bench.rates()
+here = cost.ridge_point(peak_macs, peak_bytes)
+print(
+    f"{cost.in_thousands(peak_macs)} MACs/s, {cost.in_bytes(peak_bytes)}/s: ridge point {here:.1f} MACs per byte"
+)
+
+# %%
+for side in SIDES:
+    price = cost.mobile_mqa(DIM, side, side, NUM_HEADS, KEY_DIM, KEY_DIM, kv_stride=2)
+    expected = cost.seconds(price, peak_macs, peak_bytes)
+    actual = swept[side]["kv_stride 2"].spread.median
+    print(f"{side:2d} × {side:2d}: roofline {expected * 1e3:6.2f} ms, measured {actual * 1e3:6.2f} ms")
+
+# %% [markdown]
+# The roofline is a lower bound for a perfect program. What is measured on top of it is the softmax, the layout of
+# memory, small operations and whatever else the machine was doing.
+
+# %% [markdown]
+# ## 8 · Out of Python
+#
+# To deploy a layer one exports it. `torch.export` records the operations as a graph that needs no Python code of ours;
+# it is also the first step on the way to ONNX and to other runtimes. The map's height and width stay free, so that
+# one graph serves every picture size. (From 3 pixels up: with fewer there is one row of keys, and the exporter
+# treats an extent of 1 as a case of its own.)
+
+# %%
+layer = MobileMQA(DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM, value_dim=KEY_DIM, kv_stride=2).eval()
+free = {2: torch.export.Dim("height", min=3, max=256), 3: torch.export.Dim("width", min=3, max=256)}
+exported = torch.export.export(layer, (torch.randn(1, DIM, 16, 16),), dynamic_shapes={"x": free})
+print(f"{len(exported.graph.nodes)} nodes")
+
+# %% [markdown]
+# The graph must give what the layer gives, also for a map of another size, with an odd and an even side:
+
+# %%
+other = torch.randn(1, DIM, 13, 22)
+with torch.no_grad():
+    exported_difference = (exported.module()(other) - layer(other)).abs().max().item()
+assert exported_difference < 1e-5
+print(f"largest difference between the exported graph and the layer: {exported_difference:.0e}")
+
+# %% [markdown]
+# ## 9 · Recorded on a quiet machine
+#
+# `python -m mqa_lib bench` measures six layers of MobileNetV4 and RT-DETR, at inference and in training, and writes
+# the record with machine and versions to `data/benchmarks`. If there is one, here it is:
+
+# %%
+if bench.OUT.exists():
+    record = json.loads(bench.OUT.read_text())
+    print(record["made"], record["machine"]["cpu"], "threads:", record["machine"]["threads"])
+    for case in record["cases"]:
+        over = {name: f"{s['median']:.2f}×" for name, s in case["times_as_long_as_ours"].items()}
+        where = f"{case['shape']['name']}, kv_stride {case['shape']['kv_stride']}"
+        print(f"{case['mode']:10s} {where:60s} timm {over['timm']}, multi-head {over['multi-head']}")
+else:
+    print("No record here yet; `python -m mqa_lib bench` makes one.")
+
+# %% [markdown]
+# ## What you know now
+#
+# MACs tell the direction, seconds tell the truth, and both belong to a map size and a machine. Not measured here:
+# GPUs, phones, int8, and whole detectors; for the detectors see [notebook 5](05_integrate_into_rtdetr.ipynb).
+
+# %% tags=["result"]
+small, large = SIDES[0], SIDES[-1]
+print(
+    f"Mobile MQA at kv_stride 2 takes {shares[small, 2].median:.0%} of multi-head's time on {small} × {small}, "
+    f"{shares[large, 2].median:.0%} on {large} × {large}; timm's layer takes {over_timm:.2f}× as long as ours"
+)
