@@ -87,7 +87,8 @@ def device() -> str:
         return f"GPU {torch.cuda.get_device_name(0)}"
     if torch.backends.mps.is_available():
         return "GPU of this Mac (mps)"
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' * (threads != 1)}"
 
 
 def _device() -> Finding:

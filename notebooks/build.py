@@ -92,7 +92,7 @@ def execute(name: str, notebook: NotebookNode, folder: Path, progress: _Progress
         client.on_cell_start = lambda cell, cell_index: progress.cell(cell_index + 1, total)
     began, error = time.monotonic(), ""
     environment = {"MQA_MODE": "quick", "YOLO_OFFLINE": "true", **os.environ}
-    paths = [str(sources.ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    paths = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(sources.ROOT)]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     try:
         client.execute(env=environment)

@@ -14,7 +14,7 @@ from pygments.formatters import HtmlFormatter
 
 _STYLE = """
 :root { color-scheme: light; --ink: #1a1a1a; --paper: #fff; --quiet: #5b5b5b; --panel: #f5f6f8; --link: #0050a0; }
-body { margin: 0 auto; max-width: 54rem; padding: 1.5rem 1rem 4rem; color: var(--ink); background: var(--paper);
+body { margin: 0 auto; max-width: 58rem; padding: 1.5rem 1rem 4rem; color: var(--ink); background: var(--paper);
   font: 1.05rem/1.6 system-ui, sans-serif; }
 a { color: var(--link); }
 nav { display: flex; justify-content: space-between; gap: 1rem; font-size: .95rem; }
@@ -30,7 +30,7 @@ code { font-family: ui-monospace, monospace; font-size: .92em; }
 img, svg, iframe { max-width: 100%; height: auto; }
 .rendered_html table, table { border-collapse: collapse; display: block; overflow-x: auto; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-math[display="block"] { margin: 1rem 0; overflow-x: auto; }
+math[display="block"] { margin: 1rem 0; }
 blockquote { border-left: 4px solid #ccc; margin-left: 0; padding-left: 1rem; color: var(--quiet); }
 .failed { color: #8a0000; font-weight: 600; }
 """

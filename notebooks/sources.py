@@ -120,7 +120,7 @@ def _machine_paths(cell: NotebookNode) -> list[str]:
     for text in _texts(cell):
         readable = re.sub(r"data:[\w/+.-]+;base64,[\w+/=]+", "", text)
         found += [match.group() for match in _MACHINE_PATH.finditer(readable)]
-        found += [path for path in here if path in readable]
+        found += [path for path in here if re.search(rf"(?<![\w.:/<>-]){re.escape(path)}\b", readable)]
     return found
 
 

@@ -1,0 +1,212 @@
+"""The notebooks: what is committed is what the sources say, follows the rules, and runs; the pages need no network."""
+
+import re
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from notebooks import build, pages, sources
+
+NAMES = sources.names()
+MINUTES_EACH = 3
+FOREIGN = re.compile(
+    r"<(?:script|link|img|iframe|source|video|audio)\b[^>]*(?:src|href)\s*=\s*[\"']?(?:https?:)?//",
+    re.IGNORECASE,
+)
+FETCHED = re.compile(r"@import|url\(\s*[\"']?(?:https?:)?//|require\.js|MathJax", re.IGNORECASE)
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def committed(name):
+    return nbformat.read(sources.ROOT / "notebooks" / f"{name}.ipynb", nbformat.NO_CONVERT)
+
+
+def picture(alt=None):
+    metadata = {"image/png": {"alt": alt}} if alt else {}
+    return new_output("display_data", {"image/png": PIXEL, "text/plain": "<Image>"}, metadata=metadata)
+
+
+def ran(*outputs, **metadata):
+    return new_notebook(
+        cells=[new_code_cell("1", execution_count=1, outputs=list(outputs))], metadata=metadata
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_source_keeps_the_rules_of_cells(name):
+    assert sources.cell_problems(sources.read(name)) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_committed_notebook_has_the_cells_of_its_source(name):
+    assert sources.same_cells(committed(name), sources.read(name)), f"run: make notebooks ONLY={name[:2]}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_committed_notebook_holds_nothing_that_must_not_be_committed(name):
+    assert sources.output_problems(committed(name)) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_committed_notebook_is_valid(name):
+    nbformat.validate(committed(name))
+
+
+def test_every_committed_notebook_has_a_source():
+    assert [path.stem for path in sorted((sources.ROOT / "notebooks").glob("*.ipynb"))] == NAMES
+
+
+def test_the_setup_cell_is_the_same_in_all():
+    firsts = {next(c.source for c in committed(name).cells if c.cell_type == "code") for name in NAMES}
+    assert firsts <= {sources.setup_cell()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_source_runs_from_top_to_bottom_in_quick_mode(name, monkeypatch):
+    """Takes minutes, most of the whole suite: it is what a reader does first, so it is done for every change."""
+    monkeypatch.setenv("MQA_MODE", "quick")
+    run = build.execute(name, sources.read(name), sources.ROOT / "notebooks")
+    print(f"{name}: {run.seconds:.0f} s. {run.result}")
+    assert run.error == ""
+    assert sources.output_problems(run.notebook) == []
+    assert run.result and run.seconds < 60 * MINUTES_EACH
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_asks_no_host_for_anything(name):
+    page = pages.page(committed(name), name)
+    assert FOREIGN.findall(page) == [] and FETCHED.findall(page) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_keeps_the_words_of_every_picture(name):
+    page, wanted = pages.page(committed(name), name), 0
+    for output in (output for cell in committed(name).cells for output in cell.get("outputs", [])):
+        wanted += sum(kind.startswith("image/") for kind in output.get("data", {}))
+    images = re.findall(r"<img\b[^>]*>", page)
+    assert len(images) >= wanted
+    assert [image[-80:] for image in images if not re.search(r"alt=\"[^\"]+\"", image)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_formula_of_a_page_is_drawn(name):
+    visible = re.sub(
+        r"<(pre|code|script|style)\b.*?</\1>", "", pages.page(committed(name), name), flags=re.DOTALL
+    )
+    assert re.findall(r"\$[^$\s][^$]*\\[a-z]+[^$]*\$|\\begin\{", visible) == []
+
+
+def test_a_formula_becomes_mathml():
+    assert "<mfrac>" in pages.markdown(r"so $\frac{a}{b}$")
+    assert 'display="block"' in pages.markdown("$$\nx^2\n$$")
+
+
+def test_the_words_of_a_picture_reach_the_page():
+    assert 'alt="A &amp; B meet"' in pages.page(ran(picture("A & B meet")), "x")
+
+
+def test_a_foreign_script_would_be_seen():
+    bad = '<script src="https://cdn.example/require.js"></script>'
+    page = pages.page(ran(new_output("display_data", {"text/html": bad})), "x")
+    assert FOREIGN.search(page) and FETCHED.search(page)
+
+
+CASES = [
+    (ran(picture()), "without alternative text"),
+    (new_notebook(cells=[new_markdown_cell("![](a.png)")]), "without alternative text"),
+    (ran(new_output("display_data", {"text/html": "<img src='data:'>"})), "without alternative text"),
+    (ran(new_output("stream", name="stderr", text="careful")), "wrote to stderr: careful"),
+    (ran(new_output("stream", text="saved to /home/someone/x")), "names a machine path"),
+    (ran(new_output("stream", text=f"{sources.ROOT}/x")), "names a machine path"),
+    (ran(new_output("error", ename="E", evalue="why", traceback=[])), "raised E: why"),
+    (ran(new_output("display_data", {build._WIDGET: {}, "text/plain": "x"})), "holds a widget view"),
+    (ran(widgets={"state": {}}), "hold widget state"),
+    (ran(new_output("stream", text="x" * sources.LARGEST_BYTES)), "bytes, at most"),
+    (new_notebook(cells=[new_code_cell("1", execution_count=2)]), r"counts are \[2\]"),
+]
+
+
+@pytest.mark.parametrize(("notebook", "complaint"), CASES)
+def test_what_must_not_be_committed_is_named(notebook, complaint):
+    assert re.search(complaint, "; ".join(sources.output_problems(notebook)))
+
+
+def test_a_tidy_notebook_has_no_problems():
+    link = new_output("display_data", {"text/html": "<a href='https://example.org/root/'>a</a>"})
+    assert sources.output_problems(ran(picture("A line."), link)) == []
+
+
+RULES = [
+    ("x = 1\n" * 21, "21 lines of code"),
+    ("class A:\n    pass", "defines a class"),
+    ("def f(): ...\ndef g(): ...", "more than one function"),
+    ("a\nb\nc\nd\ne", "median code cell has 5"),
+]
+
+
+@pytest.mark.parametrize(("text", "complaint"), RULES)
+def test_a_broken_rule_of_cells_is_named(text, complaint):
+    cells = [new_code_cell("setup"), new_code_cell("import a"), new_code_cell(text), new_code_cell(text)]
+    assert complaint in "; ".join(sources.cell_problems(new_notebook(cells=cells)))
+
+
+def test_a_notebook_without_a_result_is_named():
+    assert (
+        "0 code cells are tagged `result`"
+        in sources.cell_problems(new_notebook(cells=[new_code_cell("1")]))[-1]
+    )
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Return a folder of two small sources that takes the place of the real ones; the second fails."""
+    text = '# %% [markdown]\n# # Title\n\n# %% tags=["setup"]\n\n'
+    text += '# %%\n{}\n\n# %% tags=["result"]\nprint("the\\nresult")\n'
+    for name, middle in (("01_good", "1"), ("02_bad", "1 / 0")):
+        (tmp_path / f"{name}.py").write_text(text.format(middle))
+    monkeypatch.setattr(sources, "SOURCES", tmp_path)
+    monkeypatch.setattr(sources.read, "__defaults__", (tmp_path,))
+    return tmp_path
+
+
+def test_identifiers_depend_on_what_cells_say_and_not_on_their_place(small):
+    before = {cell.source: cell.id for cell in sources.read("01_good").cells}
+    path = small / "01_good.py"
+    path.write_text(path.read_text().replace("# %%\n1", "# %%\n0\n\n# %%\n1"))
+    after = {cell.source: cell.id for cell in sources.read("01_good").cells}
+    assert before.items() <= after.items() and len(set(after.values())) == len(after)
+
+
+def test_the_tutorial_goes_on_after_a_failure_and_says_so(small, capsys):
+    assert build.tutorial(["02_bad", "01_good"], small / "build") == 1
+    said = capsys.readouterr().out
+    assert re.search(r"02_bad +\d+ .*FAILED: ZeroDivisionError: division by zero", said)
+    assert re.search(r"01_good +\d+ .*01_good.html +the result", said)
+    assert {path.stem for path in (small / "build/pages").iterdir()} == {"index", "01_good", "02_bad"}
+
+
+def test_a_result_is_what_the_tagged_cell_printed_in_one_line(small):
+    run = build.execute("01_good", sources.read("01_good"), small)
+    assert (run.result, run.error) == ("the result", "")
+    assert [cell.execution_count for cell in run.notebook.cells if cell.cell_type == "code"] == [1, 2, 3]
+
+
+def test_a_source_without_the_setup_cell_is_refused(small):
+    (small / "01_good.py").write_text("# %%\n1\n")
+    with pytest.raises(ValueError, match="setup"):
+        sources.read("01_good")
+
+
+def test_a_line_written_over_is_kept_as_last_seen():
+    pieces = [new_output("stream", text="10 %\r"), new_output("stream", text="100 %\r\ndone\n")]
+    (joined,) = build._whole_streams(pieces)
+    assert joined.text == "100 %\ndone\n"
+
+
+def test_a_widget_keeps_its_picture_and_loses_its_view():
+    data = {build._WIDGET: {"model_id": "1"}, "image/png": PIXEL, "text/plain": "VBox(children=(IntSlider(…"}
+    (output,) = build.tidy(ran(new_output("display_data", data))).cells[0].outputs
+    assert output.data.keys() == {"image/png", "text/plain"}
+    assert output.data["text/plain"].startswith("Interactive")
