@@ -215,8 +215,9 @@ SPLIT = Exercise(
     ),
     mistakes={
         "this is the mistake of the layer in section 8: view cuts along the memory, so a token holds"
-        " key_dim neighbouring pixels of one channel and not one pixel's channels. Cut, then transpose.": lambda q_map, num_heads: (
-            q_map.reshape(len(q_map), num_heads, -1, q_map.shape[1] // num_heads)
+        " key_dim neighbouring pixels of one channel and not one pixel's channels."
+        " Cut, then transpose.": lambda q_map, num_heads: q_map.reshape(
+            len(q_map), num_heads, -1, q_map.shape[1] // num_heads
         ),
         "the last two axes are still (key_dim, pixels); swap them with `.mT`.": lambda q_map, num_heads: (
             q_map.unflatten(1, (num_heads, -1)).flatten(-2)

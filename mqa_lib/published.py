@@ -146,17 +146,16 @@ class PublishedMQA(MobileMQA):
     def queries_and_keys(
         self, x: Float[Tensor, "batch {self.dim} height width"]
     ) -> tuple[Float[Tensor, "batch num_heads queries key_dim"], Float[Tensor, "batch 1 keys key_dim"]]:
-        """Return what the layer takes for its queries, and its keys."""
+        """Return what the layer takes for its queries, and its keys.
+
+        The queries carry the layer's own scale, so that softmax(q·k / sqrt(key_dim)) are the weights that it uses
+        (without dropout), as for every layer of the library.
+        """
         checks.feature_map("x", x, self.dim)
         q = self._tokens(self._query_map(x), self.num_heads, self.key_dim, Defect.QUERY_LAYOUT)
-        return q, self._tokens(self.key(x), 1, self.key_dim)
-
-    def weights(
-        self, x: Float[Tensor, "batch {self.dim} height width"]
-    ) -> Float[Tensor, "batch num_heads queries keys"]:
-        """Return the attention weights that `forward` uses for `x`, without dropout."""
-        q, k = self.queries_and_keys(x)
-        return (q @ k.mT / self.scale).softmax(-1)
+        if self.scale == 0:
+            return q * float("inf"), self._tokens(self.key(x), 1, self.key_dim)
+        return q * (self.key_dim**0.5 / self.scale), self._tokens(self.key(x), 1, self.key_dim)
 
     def extra_repr(self) -> str:
         """Return the sizes and the defects, for `print(layer)`."""
