@@ -4,6 +4,7 @@ import html
 from pathlib import Path
 
 import nbformat
+from bs4 import BeautifulSoup
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from latex2mathml.converter import convert
@@ -32,6 +33,7 @@ img, svg, iframe { max-width: 100%; height: auto; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 math[display="block"] { margin: 1rem 0; }
 blockquote { border-left: 4px solid #ccc; margin-left: 0; padding-left: 1rem; color: var(--quiet); }
+summary { color: var(--quiet); cursor: pointer; margin-bottom: .4rem; }
 .failed { color: #8a0000; font-weight: 600; }
 """
 
@@ -75,6 +77,17 @@ def _without_latex(notebook: NotebookNode) -> NotebookNode:
     return copy
 
 
+def _folded(body: str) -> str:
+    """Return the page's body with the code of the setup cell, which comes first, behind a line to open it by."""
+    soup = BeautifulSoup(body, "html.parser")
+    if code := soup.select_one("div.input"):
+        details = code.wrap(soup.new_tag("details"))
+        summary = soup.new_tag("summary")
+        summary.string = "Set-up, the same in every notebook"
+        details.insert(0, summary)
+    return str(soup)
+
+
 def title(notebook: NotebookNode, name: str) -> str:
     """Return the notebook's first heading, or its name."""
     lines = (
@@ -100,7 +113,7 @@ def page(notebook: NotebookNode, name: str, before: str = "", after: str = "") -
     links += ['<a href="index.html">All notebooks</a>']
     links += [f'<a href="{after}.html">{after} →</a>' if after else "<span></span>"]
     menu = f"<nav>{''.join(links)}</nav>"
-    return _frame(title(notebook, name), f"{menu}\n<main>\n{body}\n</main>\n{menu}")
+    return _frame(title(notebook, name), f"{menu}\n<main>\n{_folded(body)}\n</main>\n{menu}")
 
 
 def index(rows: list[tuple[str, str, float, str, bool]]) -> str:

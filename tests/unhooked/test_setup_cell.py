@@ -8,11 +8,12 @@ import sysconfig
 import venv
 from pathlib import Path
 
+import nbformat
 import pytest
 from packaging.requirements import Requirement
 
 from mqa_lib import bootstrap
-from notebooks import publish, sources
+from notebooks import build, publish, sources
 
 SITE = Path(sysconfig.get_path("purelib"))
 OLD_WIDGETS = "7.7.1"  # what Colab has
@@ -215,12 +216,20 @@ widgets.VBox([slider, picture])
 
 
 def test_a_widget_works_in_a_kernel_with_the_widgets_of_colab(old_widgets, monkeypatch):
-    import nbformat
-
-    from notebooks import build
-
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SLIDER.format(version=OLD_WIDGETS))])
     monkeypatch.setenv("PYTHONPATH", str(old_widgets))
     run = build.execute("tiny", notebook, sources.ROOT / "notebooks")
     assert run.error == ""
     assert json.dumps(run.notebook).count("Interactive: run this cell") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in sources.names() if name[:2] in ("02", "04")])
+def test_a_notebook_with_widgets_runs_with_those_of_colab(old_widgets, monkeypatch, name):
+    """Takes as long as the notebooks: they are the ones whose widgets a reader on Colab sees first."""
+    monkeypatch.setenv("PYTHONPATH", str(old_widgets))
+    notebook = sources.read(name)
+    asked = f'import ipywidgets\nassert ipywidgets.__version__ == "{OLD_WIDGETS}"'
+    notebook.cells.append(nbformat.v4.new_code_cell(asked))
+    run = build.execute(name, notebook, sources.ROOT / "notebooks")
+    assert run.error == ""
