@@ -1,5 +1,6 @@
 """Arrays in, Axes out: the only door to matplotlib and seaborn, a file for each subject."""
 
+from mqa_lib.plots.attention import entropy_figure, explorer_alt, explorer_figure, same_pixel_figure
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.derivation import heat_maps, key_centres, scale_effect
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout
@@ -10,6 +11,9 @@ __all__ = [
     "PALETTE",
     "cost_bars",
     "cost_curves",
+    "entropy_figure",
+    "explorer_alt",
+    "explorer_figure",
     "figure",
     "heat_maps",
     "key_centres",
@@ -18,6 +22,7 @@ __all__ = [
     "output_maps",
     "png",
     "roofline",
+    "same_pixel_figure",
     "scale_effect",
     "score_memory",
     "show",
