@@ -112,7 +112,7 @@ def faster_formats(timings: Sequence[Timing]) -> dict[str, Timing]:
     return {name: timing.fastest([t for t in timings if t.name.split(",")[0] == name]) for name in names}
 
 
-def rates(repeats: int = 5) -> tuple[float, float]:
+def rates(repeats: int = 15) -> tuple[float, float]:
     """Return what this machine reached just now: MACs per second (a matrix product), bytes per second (a copy).
 
     Both are lower bounds of what it can do, in float32 and with torch's present number of threads.
@@ -173,6 +173,18 @@ def run(
     }
 
 
+def summary(record: dict[str, Any]) -> list[str]:
+    """Return a record as lines to print: the machine, a line for every case, the geometric means."""
+    machine = record["machine"]
+    lines = [f"{record['made']}, {machine['cpu']}, {machine['threads']} threads; times as long as ours:"]
+    for case in record["cases"]:
+        shape = case["shape"]
+        over = ", ".join(f"{name} {s['median']:.2f}" for name, s in case["times_as_long_as_ours"].items())
+        lines.append(f"{case['mode']:9s} {shape['name']}, kv_stride {shape['kv_stride']}: {over}")
+    means = record["geometric_mean_timm"].items()
+    return lines + [f"{mode:9s} timm, geometric mean: {mean:.2f}" for mode, mean in means]
+
+
 def write(record: dict[str, Any], path: Path) -> Path:
     """Write the record as JSON, whole or not at all, and return where it lies."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,12 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.threads is not None:
         torch.set_num_threads(checks.positive("threads", chosen.threads))
     record = run(modes=chosen.modes, repeats=chosen.repeats, progress=_bar)
-    for case in record["cases"]:
-        ratio, shape = case["times_as_long_as_ours"]["timm"], case["shape"]
-        where = f"{shape['name']}, kv_stride {shape['kv_stride']}, {case['mode']}"
-        print(f"{where:66s} timm takes {ratio['median']:.2f}x ({ratio['low']:.2f}-{ratio['high']:.2f})")
-    for mode, mean in record["geometric_mean_timm"].items():
-        print(f"geometric mean, {mode}: timm takes {mean:.2f}x as long")
+    print(*summary(record), sep="\n")
     print(f"written: {write(record, chosen.out)}")
     return 0
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mqa_lib import checks
 
 KINDS = ("projections", "down-sampling", "scores", "weighted values")
+MULTI_HEAD, MULTI_QUERY, MOBILE = "multi-head", "multi-query", "Mobile MQA"
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,28 @@ def multi_head(
     steps += [count.project("output", n, num_heads * v, dim)]
     score_bytes = num_heads * n * n * bytes_per_number
     return Cost(tuple(steps), score_bytes, num_heads * n * (k + v) * bytes_per_number, bytes_per_number)
+
+
+def side_by_side(
+    dim: int,
+    height: int,
+    width: int,
+    num_heads: int = 8,
+    key_dim: int | None = None,
+    kv_stride: int = 2,
+    bytes_per_number: int = 4,
+) -> dict[str, Cost]:
+    """Return the way from multi-head attention over shared keys and values to those down-sampled too, by name.
+
+    Raises:
+        ValueError: As the layers.
+    """
+    layer = (dim, height, width, num_heads, key_dim, key_dim)
+    return {
+        MULTI_HEAD: multi_head(*layer, bytes_per_number=bytes_per_number),
+        MULTI_QUERY: multi_query(*layer, bytes_per_number=bytes_per_number),
+        MOBILE: mobile_mqa(*layer, kv_stride=kv_stride, bytes_per_number=bytes_per_number),
+    }
 
 
 def ridge_point(peak_macs_per_second: float, bytes_per_second: float) -> float:

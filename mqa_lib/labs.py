@@ -5,7 +5,7 @@ import ipywidgets as widgets
 from mqa_lib import cost, plots
 from mqa_lib.cost import Cost
 
-MULTI_HEAD, MULTI_QUERY, MOBILE = "multi-head", "multi-query", "Mobile MQA"
+MULTI_HEAD, MULTI_QUERY, MOBILE = cost.MULTI_HEAD, cost.MULTI_QUERY, cost.MOBILE
 
 
 def lab_costs(
@@ -20,12 +20,7 @@ def lab_costs(
         kv_stride: Down-sampling of keys and values in Mobile MQA.
         key_dim: Channels of each head.
     """
-    layer = (dim, size, size, num_heads, key_dim, key_dim)
-    return {
-        MULTI_HEAD: cost.multi_head(*layer),
-        MULTI_QUERY: cost.multi_query(*layer),
-        MOBILE: cost.mobile_mqa(*layer, kv_stride=kv_stride),
-    }
+    return cost.side_by_side(dim, size, size, num_heads, key_dim, kv_stride)
 
 
 class CostLab(widgets.VBox):

@@ -133,6 +133,26 @@ def geometric_mean(ratios: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, ratios)) / len(ratios))
 
 
+def verdict(ratio: Spread) -> str:
+    """Return what a ratio of times says: "yes" (less time) or "no" only if the quartiles agree on it."""
+    if ratio.high < 1:
+        return f"yes, {1 - ratio.median:.0%} less time"
+    return f"no, {ratio.median - 1:.0%} more time" if ratio.low > 1 else "undecided"
+
+
+def verdict_table(ratios: Mapping[str, Mapping[str, Spread]], corner: str) -> str:
+    """Return a Markdown table of verdicts.
+
+    Args:
+        ratios: Rows by name, in each the ratios by column.
+        corner: What the names of the rows are.
+    """
+    columns = list(next(iter(ratios.values())))
+    lines = [[corner, *columns], ["---"] * (len(columns) + 1)]
+    lines += [[name, *(verdict(row[column]) for column in columns)] for name, row in ratios.items()]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def machine(packages: Sequence[str] = ("torch", "timm", "numpy")) -> dict[str, Any]:
     """Return what a timing depends on: processor, threads, load, GPU, versions. No name of host or user."""
     versions = {"python": platform.python_version()}

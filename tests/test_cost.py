@@ -110,6 +110,12 @@ def test_stride_two_makes_the_scores_of_an_even_map_four_times_smaller() -> None
     )
 
 
+def test_side_by_side_are_the_three_layers_of_one_size() -> None:
+    sizes = {**LAYER, "value_dim": 64, "bytes_per_number": 1}
+    three = cost.multi_head(**sizes), cost.multi_query(**sizes), cost.mobile_mqa(**sizes, kv_stride=3)
+    assert tuple(cost.side_by_side(**LAYER, kv_stride=3, bytes_per_number=1).values()) == three
+
+
 def test_two_layers_cost_their_sum() -> None:
     first, second = cost.multi_query(**LAYER), cost.mobile_mqa(**LAYER, kv_stride=2)
     both = first + second

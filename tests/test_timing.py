@@ -74,6 +74,21 @@ def test_twice_as_fast_and_half_as_fast_average_to_equal() -> None:
     assert timing.geometric_mean([2.0, 0.5]) == pytest.approx(1.0)
 
 
+def test_only_quartiles_on_one_side_of_equal_decide() -> None:
+    less, more, both = Spread(0.75, 0.5, 0.9), Spread(1.25, 1.1, 2.0), Spread(0.75, 0.5, 1.1)
+    assert timing.verdict(less) == "yes, 25% less time"
+    assert timing.verdict(more) == "no, 25% more time"
+    assert timing.verdict(both) == "undecided"
+
+
+def test_the_table_of_verdicts_is_markdown_with_a_row_for_each_map() -> None:
+    ratios = {"8 × 8": {"stride 1": Spread(0.5, 0.5, 0.5), "stride 2": Spread(1.0, 0.9, 1.1)}}
+    expected = (
+        "| map | stride 1 | stride 2 |\n| --- | --- | --- |\n| 8 × 8 | yes, 50% less time | undecided |"
+    )
+    assert timing.verdict_table(ratios, "map") == expected
+
+
 def test_the_machine_is_described_without_its_name_or_paths() -> None:
     text = json.dumps(timing.machine())
     assert timing.platform.node() not in text

@@ -25,6 +25,7 @@
 
 # %%
 import json
+import os
 
 import torch
 from IPython.display import Markdown
@@ -33,12 +34,14 @@ from mqa_lib import MobileMQA, bench, cost, plots, timing
 
 # %% [markdown]
 # The layers below have 4 heads of 64 channels. Maps of 8 to 40 pixels a side are what a detector has at strides 16 and
-# 32. Each comparison gets a few seconds, so on a busy machine there are fewer rounds.
+# 32. Each comparison gets a few seconds, so on a busy machine there are fewer rounds; with `MQA_MODE=full` it gets a
+# minute.
 
 # %%
 DIM, NUM_HEADS, KEY_DIM = 256, 4, 64
 SIDES, KV_STRIDES = (8, 16, 32, 40), (1, 2, 4)
-REPEATS, MAX_SECONDS = 20, 5.0
+REPEATS, MAX_SECONDS = (100, 60.0) if os.environ.get("MQA_MODE") == "full" else (20, 5.0)
+LAYER = (NUM_HEADS, KEY_DIM, KEY_DIM)
 
 # %% [markdown]
 # ## 1 · The machine, and how much its clock can be trusted
@@ -89,60 +92,74 @@ for side in SIDES:
 plots.show(*plots.time_ratios(ratios, "our Mobile MQA, kv_stride 2"))
 
 # %% [markdown]
-# The same as numbers, with the milliseconds behind them:
+# The milliseconds behind the points, each in the faster memory format:
 
 # %%
-for side, (name, row) in zip(SIDES, ratios.items(), strict=True):
-    best = bench.faster_formats(timings[side])
-    took = ", ".join(f"{layer} {each.spread.median * 1e3:.2f} ms" for layer, each in best.items())
-    print(f"{name:8s} {took}; {len(best['ours'].seconds)} rounds")
-    print(
-        " " * 8,
-        "; ".join(f"{layer} {s.median:.2f}× ({s.low:.2f} to {s.high:.2f})" for layer, s in row.items()),
-    )
+for side, measured in timings.items():
+    best = bench.faster_formats(measured)
+    took = ", ".join(f"{name} {each.spread.median * 1e3:.2f} ms" for name, each in best.items())
+    print(f"{side:2d} × {side:2d}: {took} ({len(measured[0].seconds)} rounds)")
+
+# %% [markdown]
+# A ratio for all maps together is their geometric mean, in which twice as fast and half as fast cancel out:
 
 # %%
-over_timm = timing.geometric_mean([row["timm"].median for row in ratios.values()])
-farthest = max(ratios, key=lambda name: ratios[name]["multi-head"].median)
-over_multi_head = timing.geometric_mean([row["multi-head"].median for row in ratios.values()])
+names = ("timm", "multi-head")
+over_timm, over_multi_head = (
+    timing.geometric_mean([r[name].median for r in ratios.values()]) for name in names
+)
+farthest = max(ratios, key=lambda side: ratios[side]["multi-head"].median)
+
+# %% [markdown]
+# What we have seen, in words made from the numbers:
+
+# %%
 Markdown(
     f"Over these {len(SIDES)} maps timm's layer takes **{over_timm:.2f}×** as long as ours and multi-head attention "
-    f"**{over_multi_head:.2f}×** (geometric means); the latter's distance is largest at {farthest}. A layer against itself gave {noise.low:.2f} to {noise.high:.2f}: "
-    "what lies within that is no difference."
+    f"**{over_multi_head:.2f}×**; multi-head attention's distance is largest at {farthest}. A layer against itself "
+    f"gave {noise.low:.2f} to {noise.high:.2f}: what lies within that is no difference."
 )
 
 # %% [markdown]
 # ## 3 · Which stride?
 #
-# Now multi-head attention against Mobile MQA at `kv_stride` 1 (only shared keys and values), 2 and 4. Beside the
-# measured share of the time stands the share of the MACs, from the closed formulas:
+# Now multi-head attention against Mobile MQA at `kv_stride` 1 (only shared keys and values), 2 and 4, each again in
+# the format that suits it:
 
 # %%
 swept = {}
 for side in SIDES:
     shape = bench.Shape(f"{side} × {side}", DIM, side, side, NUM_HEADS, KEY_DIM)
-    candidates = bench.stride_candidates(shape, KV_STRIDES)
-    swept[side] = bench.faster_formats(timing.compare(candidates, repeats=REPEATS, max_seconds=MAX_SECONDS))
+    runs = bench.stride_candidates(shape, KV_STRIDES)
+    swept[side] = bench.faster_formats(timing.compare(runs, repeats=REPEATS, max_seconds=MAX_SECONDS))
 
 # %% [markdown]
-# Each line: the share of multi-head attention's time, the quartiles, the share of its MACs.
+# The share of multi-head attention's time that is left, round by round:
+
+# %%
+shares = {
+    side: {stride: layers[f"kv_stride {stride}"].ratio_to(layers["multi-head"]) for stride in KV_STRIDES}
+    for side, layers in swept.items()
+}
+
+# %% [markdown]
+# Beside it we want the share of the MACs, from the closed formulas of notebook 2:
 
 
 # %%
 def macs_share(side: int, stride: int) -> float:
-    layer = (DIM, side, side, NUM_HEADS, KEY_DIM, KEY_DIM)
-    return cost.mobile_mqa(*layer, kv_stride=stride).macs / cost.multi_head(*layer).macs
+    reduced = cost.mobile_mqa(DIM, side, side, *LAYER, kv_stride=stride)
+    return reduced.macs / cost.multi_head(DIM, side, side, *LAYER).macs
 
+
+# %% [markdown]
+# **Predict before you run:** on which map will time and MACs agree best, on which worst?
 
 # %%
-shares = {
-    (side, stride): swept[side][f"kv_stride {stride}"].ratio_to(swept[side]["multi-head"])
-    for side in SIDES
-    for stride in KV_STRIDES
-}
-for (side, stride), share in shares.items():
-    measured = f"time {share.median:4.0%} ({share.low:.0%} to {share.high:.0%})"
-    print(f"{side:2d} × {side:2d}, kv_stride {stride}: {measured:28s} MACs {macs_share(side, stride):4.0%}")
+for side, row in shares.items():
+    for stride, share in row.items():
+        time = f"time {share.median:4.0%} ({share.low:.0%} to {share.high:.0%})"
+        print(f"{side:2d} × {side:2d}, kv_stride {stride}: {time:28s} MACs {macs_share(side, stride):4.0%}")
 
 # %% [markdown]
 # Where the two shares differ, something other than arithmetic takes the time: memory, starting up the operations, or
@@ -159,41 +176,28 @@ for side in SIDES:
 # %% [markdown]
 # ## 4 · The table for deciding
 #
-# From the measurements above, with the noise kept in mind: "yes" or "no" only where the middle half of the rounds lies
-# on one side of 1, "undecided" otherwise.
-
-
-# %%
-def verdict(share: timing.Spread) -> str:
-    if share.high < 1:
-        return f"yes, {1 - share.median:.0%} less time"
-    return f"no, {share.median - 1:.0%} more time" if share.low > 1 else "undecided"
-
+# From the measurements above, with the noise kept in mind: "yes" or "no" stands only where the middle half of the
+# rounds lies on one side of 1, "undecided" otherwise.
 
 # %%
-head = "| map | " + " | ".join(f"kv_stride {stride}" for stride in KV_STRIDES) + " |"
-rule = "|---|" + "---|" * len(KV_STRIDES)
-rows = [
-    f"| {side} × {side} × {DIM} | "
-    + " | ".join(verdict(shares[side, stride]) for stride in KV_STRIDES)
-    + " |"
-    for side in SIDES
-]
-Markdown(
-    "**Does Mobile MQA pay against multi-head attention, here and now?**\n\n" + "\n".join([head, rule, *rows])
-)
+by_map = {
+    f"{side} × {side} × {DIM}": {f"kv_stride {stride}": share for stride, share in row.items()}
+    for side, row in shares.items()
+}
+Markdown("**Does Mobile MQA pay against multi-head attention?**\n\n" + timing.verdict_table(by_map, "map"))
 
 # %% [markdown]
-# Does a stride pay against no stride? That is another question, because the down-sampling has a price of its own:
+# Does a stride pay against no stride? That is another question, because the down-sampling has a price of its own: two
+# depthwise convolutions and two norms, four operations more to start. Here is Mobile MQA at stride 2, with Mobile MQA
+# at stride 1 for comparison:
 
 # %%
-over_stride_1 = {side: swept[side]["kv_stride 2"].ratio_to(swept[side]["kv_stride 1"]) for side in SIDES}
-for side, share in over_stride_1.items():
-    print(f"{side:2d} × {side:2d}: kv_stride 2 against 1: {verdict(share)}")
+for side, layers in swept.items():
+    print(f"{side:2d} × {side:2d}: {timing.verdict(layers['kv_stride 2'].ratio_to(layers['kv_stride 1']))}")
 
 # %% [markdown]
-# For comparison: MobileNetV4 at 256 px has stride 2 at its 16 × 16 maps and no stride at its 8 × 8 ones. What a stride costs
-# in accuracy is not measured here; [notebook 4](04_look_at_attention.ipynb) shows what it does to the maps, and
+# For comparison: MobileNetV4 at 256 px has stride 2 at its 16 × 16 maps and no stride at its 8 × 8 ones. What a stride
+# costs in accuracy is not measured here; [notebook 4](04_look_at_attention.ipynb) shows what it does to the maps, and
 # [notebook 6](06_train_and_compare.ipynb) trains.
 
 # %% [markdown]
@@ -207,23 +211,20 @@ for side, share in over_stride_1.items():
 PICTURES_PX = range(160, 1281, 32)
 STAGES = {"stride 16, 1024 channels": (16, 1024), "stride 32, 2048 channels": (32, 2048)}
 
-
-# %%
-def stage_costs(px: int, stride: int, dim: int) -> dict[str, cost.Cost]:
-    side = -(-px // stride)
-    layer = (dim, side, side, NUM_HEADS, KEY_DIM, KEY_DIM)
-    return {
-        "multi-head": cost.multi_head(*layer),
-        "multi-query": cost.multi_query(*layer),
-        "Mobile MQA, kv_stride 2": cost.mobile_mqa(*layer, kv_stride=2),
-    }
-
+# %% [markdown]
+# For every picture size the three layers side by side, on the map that the stage makes of the picture:
 
 # %%
 curves = {}
-for title, stage in STAGES.items():
-    by_picture = [stage_costs(px, *stage) for px in PICTURES_PX]
-    curves[title] = {name: [costs[name] for costs in by_picture] for name in by_picture[0]}
+for title, (stride, dim) in STAGES.items():
+    sides = [px // stride for px in PICTURES_PX]
+    priced = [cost.side_by_side(dim, side, side, NUM_HEADS, KEY_DIM) for side in sides]
+    curves[title] = {name: [each[name] for each in priced] for name in priced[0]}
+
+# %% [markdown]
+# **Predict before you run:** which curve stays lowest in the bytes moved?
+
+# %%
 plots.show(*plots.cost_curves(PICTURES_PX, curves))
 
 # %% [markdown]
@@ -231,11 +232,10 @@ plots.show(*plots.cost_curves(PICTURES_PX, curves))
 # convolutions each read the whole map once more.
 
 # %%
-at_640 = stage_costs(640, 16, 1024)
+at_640 = cost.side_by_side(1024, 40, 40, NUM_HEADS, KEY_DIM)
 moved = {name: each.weight_bytes + each.activation_bytes for name, each in at_640.items()}
-for name, each in at_640.items():
-    print(f"{name:24s} {cost.in_thousands(each.macs):>7s} MACs, {cost.in_bytes(moved[name])} moved")
-assert moved["multi-query"] < moved["Mobile MQA, kv_stride 2"]
+print("40 × 40 × 1024:", ", ".join(f"{name} {cost.in_bytes(count)}" for name, count in moved.items()))
+assert moved[cost.MULTI_QUERY] < moved[cost.MOBILE]
 
 # %% [markdown]
 # ## 6 · The memory of the score matrices
@@ -247,12 +247,9 @@ assert moved["multi-query"] < moved["Mobile MQA, kv_stride 2"]
 # %%
 for stride in (4, 8, 16, 32):
     side = 640 // stride
-    full, reduced = (
-        cost.mobile_mqa(DIM, side, side, NUM_HEADS, KEY_DIM, KEY_DIM, kv_stride=kv) for kv in (1, 2)
-    )
+    both = [cost.mobile_mqa(DIM, side, side, *LAYER, kv_stride=kv).score_bytes for kv in (1, 2)]
     print(
-        f"stride {stride:2d}, {side:3d} × {side:3d}: {cost.in_bytes(full.score_bytes):>8s} with kv_stride 1, "
-        f"{cost.in_bytes(reduced.score_bytes):>8s} with 2"
+        f"stride {stride:2d}: {cost.in_bytes(both[0]):>8s} with kv_stride 1, {cost.in_bytes(both[1]):>8s} with 2"
     )
 
 # %% [markdown]
@@ -267,39 +264,43 @@ for stride in (4, 8, 16, 32):
 
 # %%
 RIDGE_POINTS = {"Pixel 6 CPU": 31.2, "S23 CPU": 39.7, "Pixel 4 DSP": 347.3, "Pixel 8 EdgeTPU": 433.8}
-places = {"MobileNetV4, 16 × 16 × 160": (160, 16, 16), "RT-DETR, 40 × 40 × 1024": (1024, 40, 40)}
-layers = {}
-for title, place in places.items():
-    sizes = (*place, NUM_HEADS, KEY_DIM, KEY_DIM)
-    layers[title] = {
-        "multi-head": cost.multi_head(*sizes, bytes_per_number=1),
-        "multi-query": cost.multi_query(*sizes, bytes_per_number=1),
-        "Mobile MQA": cost.mobile_mqa(*sizes, kv_stride=2, bytes_per_number=1),
-    }
-plots.show(*plots.roofline(layers, RIDGE_POINTS))
+PLACES = {"MobileNetV4, 16 × 16 × 160": (160, 16, 16), "RT-DETR, 40 × 40 × 1024": (1024, 40, 40)}
 
 # %% [markdown]
+# So we count bytes with one byte per number:
+
+# %%
+small_numbers = {
+    title: cost.side_by_side(*place, NUM_HEADS, KEY_DIM, bytes_per_number=1)
+    for title, place in PLACES.items()
+}
+plots.show(*plots.roofline(small_numbers, RIDGE_POINTS))
+
+# %% [markdown]
+# The scores stay in the cache here, as with a fused kernel.
+#
 # On the left, where arithmetic is the bottleneck, Mobile MQA takes its share of the MACs. The further right a machine
 # stands, the more bytes count, and the less spatial reduction helps. This is a model: it knows no caches, no start-up
 # times and no special hardware. How good is it? We measure this machine's two rates and let it predict section 3:
 
 # %%
 peak_macs, peak_bytes = bench.rates()
-here = cost.ridge_point(peak_macs, peak_bytes)
-print(
-    f"{cost.in_thousands(peak_macs)} MACs/s, {cost.in_bytes(peak_bytes)}/s: ridge point {here:.1f} MACs per byte"
-)
-
-# %%
-for side in SIDES:
-    price = cost.mobile_mqa(DIM, side, side, NUM_HEADS, KEY_DIM, KEY_DIM, kv_stride=2)
-    expected = cost.seconds(price, peak_macs, peak_bytes)
-    actual = swept[side]["kv_stride 2"].spread.median
-    print(f"{side:2d} × {side:2d}: roofline {expected * 1e3:6.2f} ms, measured {actual * 1e3:6.2f} ms")
+print(f"{cost.in_thousands(peak_macs)} MACs/s, {cost.in_bytes(peak_bytes)}/s")
+print(f"ridge point in float32: {cost.ridge_point(peak_macs, peak_bytes):.1f} MACs per byte")
 
 # %% [markdown]
-# The roofline is a lower bound for a perfect program. What is measured on top of it is the softmax, the layout of
-# memory, small operations and whatever else the machine was doing.
+# Estimate and measurement for Mobile MQA at stride 2:
+
+# %%
+for side, layers in swept.items():
+    price = cost.mobile_mqa(DIM, side, side, *LAYER, kv_stride=2)
+    estimate, measured = cost.seconds(price, peak_macs, peak_bytes), layers["kv_stride 2"].spread.median
+    print(f"{side:2d} × {side:2d}: roofline {estimate * 1e3:6.2f} ms, measured {measured * 1e3:6.2f} ms")
+
+# %% [markdown]
+# With the machine's true peak rates the roofline would be a lower bound: the softmax, the layout of memory and the
+# start of every operation come on top. Our rates are what one matrix product and one copy reached a moment ago. On a
+# busy machine they can come out too low, and the estimate too high.
 
 # %% [markdown]
 # ## 8 · Out of Python
@@ -333,12 +334,7 @@ print(f"largest difference between the exported graph and the layer: {exported_d
 
 # %%
 if bench.OUT.exists():
-    record = json.loads(bench.OUT.read_text())
-    print(record["made"], record["machine"]["cpu"], "threads:", record["machine"]["threads"])
-    for case in record["cases"]:
-        over = {name: f"{s['median']:.2f}×" for name, s in case["times_as_long_as_ours"].items()}
-        where = f"{case['shape']['name']}, kv_stride {case['shape']['kv_stride']}"
-        print(f"{case['mode']:10s} {where:60s} timm {over['timm']}, multi-head {over['multi-head']}")
+    print(*bench.summary(json.loads(bench.OUT.read_text())), sep="\n")
 else:
     print("No record here yet; `python -m mqa_lib bench` makes one.")
 
@@ -351,6 +347,6 @@ else:
 # %% tags=["result"]
 small, large = SIDES[0], SIDES[-1]
 print(
-    f"Mobile MQA at kv_stride 2 takes {shares[small, 2].median:.0%} of multi-head's time on {small} × {small}, "
-    f"{shares[large, 2].median:.0%} on {large} × {large}; timm's layer takes {over_timm:.2f}× as long as ours"
+    f"Mobile MQA at kv_stride 2 takes {shares[small][2].median:.0%} of multi-head's time on {small} × {small}, "
+    f"{shares[large][2].median:.0%} on {large} × {large}; timm's layer takes {over_timm:.2f}× as long as ours"
 )

@@ -39,4 +39,6 @@ def test_the_command_writes_the_record_that_it_names(
     out = tmp_path / "new" / "layer.json"
     assert bench.main(["--repeats", "2", "--modes", "inference", "--out", str(out)]) == 0
     assert json.loads(out.read_text())["cases"][0]["shape"]["name"] == "toy"
-    assert str(out) in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "toy, kv_stride 1: timm " in printed
+    assert str(out) in printed
