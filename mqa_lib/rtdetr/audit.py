@@ -1,0 +1,89 @@
+"""What the article prints about its model, and what its model is: parameters row by row, GFLOPs with the attention."""
+
+from dataclasses import dataclass
+
+from torch import nn
+from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils.torch_utils import get_flops
+
+from mqa_lib import checks, cost
+from mqa_lib.cost import Cost
+from mqa_lib.rtdetr.article import KEY_DIM, NUM_HEADS
+
+# The article's log: parameters of rows 0 to 23 of its model with one class, their sum, and its GFLOPs at 640 px.
+PRINTED_ROWS = (
+    *(9_536, 271_104, 1_367_040, 7_540_736, 15_407_104),
+    *(524_800, 789_760, 66_048, 0, 262_656, 0, 2_232_320, 66_048, 0, 131_584, 0, 2_232_320),
+    *(590_336, 0, 2_232_320, 590_336, 0, 2_232_320, 7_303_907),
+)
+PRINTED_PARAMS = 43_850_275
+PRINTED_GFLOPS = 137.0
+FLOPS_PER_MAC = 2  # ultralytics counts a multiplication and an addition as two
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the ResNet-50 in which the article puts its attention.
+
+    Args:
+        stride: Pixels of the picture for one pixel of the map.
+        dim: Channels that the attention works on.
+        blocks: Bottlenecks, each with an attention of its own.
+    """
+
+    stride: int
+    dim: int
+    blocks: int
+
+    def block_cost(self, size_px: int) -> Cost:
+        """Return the cost of one block's attention for a square picture of `size_px`.
+
+        The article's layer multiplies the same matrices as multi-query attention; only what is in them is wrong.
+
+        Raises:
+            ValueError: `size_px` is not a multiple of 32, the stride of the last stage.
+        """
+        checks.divides("size_px", size_px, "stride", 32)
+        side = size_px // self.stride
+        return cost.multi_query(self.dim, side, side, NUM_HEADS, KEY_DIM, KEY_DIM)
+
+    def gflops(self, size_px: int, *kinds: str) -> float:
+        """Return the GFLOPs of all blocks' attention, of some kinds of step in `cost.KINDS` or of all."""
+        block = self.block_cost(size_px)
+        macs = sum(block.macs_of(kind) for kind in kinds or cost.KINDS)
+        return self.blocks * macs * FLOPS_PER_MAC / 1e9
+
+
+STAGES = (Stage(4, 64, 3), Stage(8, 128, 4), Stage(16, 256, 6), Stage(32, 512, 3))
+PROJECTIONS = ("projections",)
+MATRIX_PRODUCTS = ("scores", "weighted values")
+
+
+def with_one_class(network: nn.Module) -> RTDETRDetectionModel:
+    """Return a new network built from the model file of `network` for one class, as in the article's log."""
+    return RTDETRDetectionModel({**network.yaml, "nc": 1}, verbose=False)  # type: ignore[dict-item, arg-type]
+
+
+def row_params(network: nn.Module) -> list[int]:
+    """Return the parameters of every row of a network's model file, in order."""
+    return [params(row) for row in network.model]  # type: ignore[union-attr]
+
+
+def params(module: nn.Module) -> int:
+    """Return how many parameters a module owns."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def counted_gflops(network: nn.Module, size_px: int = 640) -> float:
+    """Return the GFLOPs that ultralytics counts for a square picture.
+
+    Do not ask it for the article's network at 640 px: its counter would run the network at full size, with score
+    matrices of several GiB. `Stage.gflops` says what that network adds to the stock one.
+
+    Raises:
+        RuntimeError: The counter failed, which it tells by a count of 0.
+    """
+    counted = float(get_flops(network, size_px))
+    if counted == 0:
+        raise RuntimeError(f"ultralytics could not count the operations of {type(network).__name__}.")
+    return counted

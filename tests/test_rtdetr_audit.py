@@ -1,0 +1,65 @@
+"""The article's printed numbers are reproduced, and what its attention costs is counted twice."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mqa_lib import rtdetr
+from mqa_lib.rtdetr import audit
+from mqa_lib.rtdetr.article import ResNetLayer_MQA
+
+
+def test_the_article_s_model_has_the_parameters_of_its_log_row_by_row():
+    network = audit.with_one_class(rtdetr.load("rtdetr-resnet50-article").model)
+    assert tuple(audit.row_params(network)) == audit.PRINTED_ROWS
+    assert audit.params(network) == sum(audit.PRINTED_ROWS) == audit.PRINTED_PARAMS
+
+
+def test_a_network_with_one_class_leaves_the_first_one_alone():
+    network = rtdetr.load("rtdetr-nano-stock").model
+    before = network.yaml["nc"], audit.params(network)
+    assert audit.with_one_class(network).yaml["nc"] == 1
+    assert (network.yaml["nc"], audit.params(network)) == before
+
+
+@pytest.mark.parametrize("stage", audit.STAGES, ids=lambda stage: f"stride {stage.stride}")
+def test_a_stage_s_attention_costs_what_torch_counts(stage):
+    layer = ResNetLayer_MQA(stage.dim, stage.dim, n=stage.blocks).eval()
+    side = 96 // stage.stride
+
+    def counted():
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            layer(torch.zeros(1, stage.dim, side, side))
+        return counter.get_total_flops()
+
+    everything = counted()
+    for block in layer.layer:
+        block.cv4 = torch.nn.Identity()
+    assert everything - counted() == pytest.approx(stage.gflops(96) * 1e9)
+
+
+def test_the_kinds_of_step_add_up():
+    stage = audit.STAGES[2]
+    parts = [stage.gflops(640, *kinds) for kinds in (audit.PROJECTIONS, audit.MATRIX_PRODUCTS)]
+    assert sum(parts) == pytest.approx(stage.gflops(640))
+
+
+def test_at_640_px_the_attention_costs_six_times_what_the_article_prints_for_the_model():
+    products = sum(stage.gflops(640, *audit.MATRIX_PRODUCTS) for stage in audit.STAGES)
+    projections = sum(stage.gflops(640, *audit.PROJECTIONS) for stage in audit.STAGES)
+    assert products == pytest.approx(823.97, abs=0.01)
+    assert projections == pytest.approx(6.49, abs=0.01)
+    assert audit.STAGES[0].block_cost(640).score_bytes / 2**30 == pytest.approx(4.88, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("rtdetr-resnet50-stock", 132.37), ("rtdetr-resnet50-mobile-mqa", 136.06)]
+)
+def test_ultralytics_counts_the_stock_and_the_recommended_model(name, expected):
+    network = audit.with_one_class(rtdetr.load(name).model)
+    assert audit.counted_gflops(network) == pytest.approx(expected, abs=0.3)  # counters differ by version
+
+
+def test_a_size_that_the_strides_do_not_divide_is_refused():
+    with pytest.raises(ValueError, match=r"`size_px` \(=650\) must be divisible by `stride` \(=32\)"):
+        audit.STAGES[0].block_cost(650)
