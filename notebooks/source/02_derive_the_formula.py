@@ -399,13 +399,16 @@ steps = {"multi-head": mha, "shared keys, values": mqa, "… at stride 2": mobil
 plots.show(*plots.cost_bars(steps))
 
 # %% [markdown]
-# The result in words, computed from the same numbers:
+# A small helper for the words:
 
 
 # %%
 def percent_less(before: cost.Cost, after: cost.Cost) -> str:
     return f"{1 - after.macs / before.macs:.0%}"
 
+
+# %% [markdown]
+# The result, computed from the numbers of the picture:
 
 # %%
 Markdown(
@@ -439,9 +442,14 @@ labs.cost_lab()
 # %%
 small, large = labs.lab_costs(size=4), labs.lab_costs(size=80)
 plots.show(*plots.cost_bars(small))
+assert all(each.projection_macs > 0.8 * each.macs for each in small.values())
+
+# %% [markdown]
+# The projections are nearly everything there. On the large map they are nearly nothing:
 
 # %%
 plots.show(*plots.cost_bars(large))
+assert all(each.projection_macs < 0.1 * each.macs for each in large.values())
 
 # %% [markdown]
 # And the answer to the first question in numbers:
@@ -472,6 +480,9 @@ of_the_model = 1 - multi_query_ms / multi_head_ms
 more_than_none = multi_query_ms / base_ms - 1
 print(f"{of_the_attention:.1%} less of what attention adds, {of_the_model:.1%} less for the whole model")
 assert f"{of_the_attention:.1%}" == "39.0%"
+
+# %% [markdown]
+# What that means for somebody who waits for the model:
 
 # %%
 Markdown(
