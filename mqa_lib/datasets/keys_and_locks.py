@@ -3,7 +3,7 @@
 Filled coloured shapes are keys, white outlines are locks. A lock's class is the colour of the key of the same shape,
 wherever in the picture that key is. A network that sees only the lock can do no better than guess one colour in four.
 
-A picture is a function of (seed, split, index) alone: the first hundred pictures of a large set are those of a small one.
+A picture is a function of (seed, split, index) alone: a large set begins with the pictures of a small one.
 Random numbers come from `numpy.random.RandomState`, whose stream numpy has frozen.
 """
 
@@ -87,7 +87,8 @@ def draw_scene(
 ) -> Scene:
     """Return picture `index` of a split as a description: shapes, colours, places and background.
 
-    The shapes of a picture's pairs differ; their colours do not depend on each other, so none can be told by elimination. Shapes do not overlap.
+    The shapes of a picture's pairs differ and do not overlap. Their colours do not depend on each other, so none can be
+    told by elimination.
 
     Args:
         seed: Seed of the whole set.

@@ -40,7 +40,9 @@ def _reading_article_stages(parse_model: Callable[..., Any]) -> Callable[..., An
             return parse_model(d, ch, verbose)
         if len(ours) > 1 or "ResNetLayer" in named:
             both = ", ".join(sorted(ours | (named & {"ResNetLayer"})))
-            raise checks.refuse("backbone", both, "mixes kinds of ResNet stages", "Use one kind in a model file.")
+            raise checks.refuse(
+                "backbone", both, "mixes kinds of ResNet stages", "Use one kind in a model file."
+            )
         stock = tasks.ResNetLayer
         tasks.ResNetLayer = _STAGES[ours.pop()]
         try:
@@ -67,7 +69,9 @@ def load(model: str | Path) -> RTDETR:
     if path.suffix == "":
         return RTDETR(str(MODELS[checks.one_of("model", str(model), MODELS)]))
     if path.suffix not in (".yaml", ".pt", ".safetensors"):
-        raise checks.refuse("model", model, "must end in .yaml, .pt or .safetensors", f"Or use: {', '.join(MODELS)}.")
+        raise checks.refuse(
+            "model", model, "must end in .yaml, .pt or .safetensors", f"Or use: {', '.join(MODELS)}."
+        )
     if not path.exists():
         raise FileNotFoundError(
             f"`model` (={model}) does not exist. Check the path, or use one of: {', '.join(MODELS)}."

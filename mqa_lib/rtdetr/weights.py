@@ -47,9 +47,14 @@ def load_weights(path: str | Path) -> RTDETR:
     card = json.loads(card_file.read_text())
     names = {int(index): name for index, name in card["classes"].items()}
     try:
-        state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+        state = {
+            key: value.float() if value.is_floating_point() else value
+            for key, value in load_file(path).items()
+        }
     except SafetensorError as error:
-        raise ValueError(f"`path` (={path}) must be a whole safetensors file ({error}). Fetch it again.") from error
+        raise ValueError(
+            f"`path` (={path}) must be a whole safetensors file ({error}). Fetch it again."
+        ) from error
     model = RTDETR(str(MODELS[card["model"]]))
     network = RTDETRDetectionModel(str(MODELS[card["model"]]), nc=len(names), verbose=False)
     try:
@@ -57,7 +62,9 @@ def load_weights(path: str | Path) -> RTDETR:
     except RuntimeError as error:
         raise ValueError(f"`path` (={path}) must fit {card['model']}: {error}. Check its card.") from error
     network.names, network.task = names, "detect"
-    network.args = {**model.model.args, "task": "detect"} if hasattr(model.model, "args") else {"task": "detect"}
+    network.args = (
+        {**model.model.args, "task": "detect"} if hasattr(model.model, "args") else {"task": "detect"}
+    )
     model.model = network.eval()
     model.card = card
     torch.nn.Module.requires_grad_(network, False)

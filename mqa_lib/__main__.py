@@ -1,0 +1,147 @@
+"""The command line: `python -m mqa_lib doctor | data | train | train-bundled | compare | bench | export`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+def _doctor(_: argparse.Namespace, __: Sequence[str]) -> int:
+    from mqa_lib import doctor
+
+    return doctor.main()
+
+
+def _bench(_: argparse.Namespace, rest: Sequence[str]) -> int:
+    from mqa_lib import bench
+
+    return bench.main(list(rest))
+
+
+def _data(options: argparse.Namespace, _: Sequence[str]) -> int:
+    if options.action == "generate":
+        from mqa_lib.datasets import keys_and_locks
+
+        print(keys_and_locks.generate(options.path, options.train, options.val, options.seed, options.size))
+        return 0
+    from mqa_lib.datasets import yolo
+
+    report = yolo.validate(options.path)
+    print(report)
+    return 1 if report.problems else 0
+
+
+def _train(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from mqa_lib.experiments import table
+    from mqa_lib.rtdetr.train import Recipe, train
+
+    recipe = Recipe(
+        options.model,
+        options.seed,
+        options.epochs,
+        options.imgsz,
+        options.batch,
+        options.lr0,
+        options.pretrain_pictures,
+        keeps_pairs=not options.augment,
+    )
+    folder = options.folder or Path("runs") / f"{Path(options.model).stem}-seed{options.seed}"
+    record = train(recipe, options.data, folder, **({"device": options.device} if options.device else {}))
+    print(table([record]))
+    print(f"Weights and record: {folder}")
+    return 0
+
+
+def _train_bundled(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from mqa_lib.experiments import train_bundled
+
+    print("\n".join(map(str, train_bundled(options.work, options.out))))
+    return 0
+
+
+def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from mqa_lib.experiments import read_runs, table
+
+    print(table(read_runs(options.folder)))
+    return 0
+
+
+def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from mqa_lib.rtdetr import load, save_weights
+
+    card = {"model": options.model, "weights_are": options.weights_are}
+    print(save_weights(load(options.checkpoint), options.output, card))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m mqa_lib", description="Mobile MQA, from formula to detector."
+    )
+    commands = parser.add_subparsers(title="commands", required=True)
+
+    def command(name: str, run: Callable[..., int], about: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=about, description=about)
+        made.set_defaults(run=run)
+        return made
+
+    command("doctor", _doctor, "Say what this machine has and what is missing.")
+    data = command("data", _data, "Generate Keys & Locks, or check any data set in YOLO format.")
+    data.add_argument("action", choices=("generate", "check"))
+    data.add_argument("path", type=Path, help="folder to write, or YAML file to check")
+    for name, default in (("train", 256), ("val", 64), ("seed", 0), ("size", 128)):
+        data.add_argument(f"--{name}", type=int, default=default)
+
+    train = command("train", _train, "Train a detector; the same command again goes on where it was stopped.")
+    train.add_argument(
+        "model", nargs="?", default="rtdetr-nano-mobile-mqa", help="a model's name or its YAML file"
+    )
+    train.add_argument("--data", type=Path, default=Path("data/keys_and_locks/data.yaml"))
+    train.add_argument("--folder", type=Path, help="where weights and record go")
+    for name, default in (
+        ("seed", 0),
+        ("epochs", 8),
+        ("imgsz", 128),
+        ("batch", 16),
+        ("pretrain-pictures", 0),
+    ):
+        train.add_argument(f"--{name}", type=int, default=default)
+    train.add_argument("--lr0", type=float, default=5e-4)
+    train.add_argument("--device", help="cpu, or the number of a GPU; chosen by itself if not given")
+    train.add_argument(
+        "--augment", action="store_true", help="ultralytics' augmentation; not for Keys & Locks"
+    )
+
+    bundled = command("train-bundled", _train_bundled, "Train the detectors in data/weights again.")
+    bundled.add_argument("--work", type=Path, default=Path("runs/bundled"))
+    bundled.add_argument("--out", type=Path, default=Path("data"))
+    compare = command("compare", _compare, "Print the recorded runs as a table.")
+    compare.add_argument("folder", type=Path, nargs="?", default=Path("data/runs"))
+    command("bench", _bench, "Time the layer against timm's and others; its own --help tells more.")
+    export = command("export", _export, "Write a checkpoint's weights as safetensors with a card.")
+    export.add_argument("checkpoint", type=Path)
+    export.add_argument("--model", required=True, help="the name of the model that was trained")
+    export.add_argument("--weights-are", required=True, help="one sentence: trained on what")
+    export.add_argument("-o", "--output", type=Path, required=True)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; what a user did wrong is one sentence, not a traceback."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    if arguments[:1] == ["bench"]:  # its options are its own
+        return _bench(argparse.Namespace(), arguments[1:])
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options, [])
+    except (ValueError, OSError) as error:
+        if os.environ.get("MQA_TRACEBACK"):
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,194 @@
+"""Any data set in YOLO format: read it whole and name everything that is wrong before training starts.
+
+The format: a YAML file with `names` and a folder of pictures for each split; beside every folder `images` a folder
+`labels` with a text file for each picture, a line for each object: class, centre x, centre y, width, height, the last
+four as shares of the picture.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mqa_lib import checks
+
+PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+SHOWN = 20
+_SLACK = 1e-4  # labels are written with few digits
+
+
+class DataError(ValueError):
+    """A data set that cannot be trained on; the message names the offending files."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a data set holds and what is wrong with it.
+
+    `problems` has one sentence for each offending file or setting; `pictures` and `objects` count by split and by
+    split and class.
+    """
+
+    path: Path
+    names: dict[int, str] = field(default_factory=dict)
+    pictures: Counter[str] = field(default_factory=Counter)
+    objects: Counter[tuple[str, int]] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return a page: counts, then the first problems and the number of the rest."""
+        lines = [f"{self.path}: {len(self.names)} classes"]
+        for split, count in self.pictures.items():
+            found = ", ".join(f"{name} {self.objects[split, index]}" for index, name in self.names.items())
+            lines.append(f"  {split}: {count} pictures; {found}")
+        lines += [f"  {problem}" for problem in self.problems[:SHOWN]]
+        if len(self.problems) > SHOWN:
+            lines.append(f"  and {len(self.problems) - SHOWN} more")
+        return "\n".join(lines)
+
+    def raise_if_bad(self) -> "Report":
+        """Return the report itself if nothing is wrong.
+
+        Raises:
+            DataError: Something is wrong; the message is the page with every problem up to 20.
+        """
+        if self.problems:
+            raise DataError(f"The data set cannot be trained on. Mend or remove these files.\n{self}")
+        return self
+
+
+def validate(path: str | Path) -> Report:
+    """Return what a YOLO-format data set holds and everything that is wrong with it; every picture is decoded.
+
+    Args:
+        path: The data set's YAML file, or a folder that holds `data.yaml`.
+    """
+    path = Path(path)
+    path = path / "data.yaml" if path.is_dir() else path
+    report = Report(path)
+    settings = _settings(path, report.problems)
+    if settings is None:
+        return report
+    names = settings["names"]
+    report.names.update(names if isinstance(names, dict) else enumerate(names))
+    root = path.parent / settings.get("path", "")
+    for split in ("train", "val", "test"):
+        if settings.get(split) is None:
+            if split != "test":
+                report.problems.append(f"`{split}` is not in {path.name}. Add the folder of its pictures.")
+            continue
+        _check_split(report, root, split, root / settings[split])
+    return report
+
+
+def _settings(path: Path, problems: list[str]) -> dict | None:
+    import yaml
+
+    if not path.exists():
+        problems.append(f"{path} does not exist. Give the path of the data set's YAML file.")
+        return None
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        problems.append(f"{path} is not YAML ({' '.join(str(error).split())}).")
+        return None
+    if not isinstance(settings, dict) or not settings.get("names"):
+        problems.append(f"{path} names no classes. Add `names:` with a line for each class.")
+        return None
+    return settings
+
+
+def _check_split(report: Report, root: Path, split: str, folder: Path) -> None:
+    from tqdm.auto import tqdm
+
+    if not folder.is_dir():
+        report.problems.append(
+            f"`{split}`: {folder} does not exist. Check `path` and `{split}` in {report.path.name}."
+        )
+        return
+    pictures = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+    report.pictures[split] = len(pictures)
+    if not pictures:
+        report.problems.append(f"`{split}`: {folder} holds no pictures ({', '.join(sorted(PICTURES))}).")
+        return
+    labelled = 0
+    for picture in tqdm(pictures, desc=f"check {split}", unit=" pictures", leave=False, disable=None):
+        report.problems.extend(_picture_problems(picture, root))
+        label = _label_file(picture)
+        if label.exists():
+            labelled += 1
+            for problem, index in _label_lines(label, report.names):
+                if problem:
+                    report.problems.append(f"{_short(label, root)}, {problem}")
+                else:
+                    report.objects[split, index] += 1
+    if labelled == 0:
+        where = _short(_label_file(pictures[0]).parent, root)
+        report.problems.append(f"`{split}`: no picture has a label file. They are looked for in {where}.")
+
+
+def _picture_problems(picture: Path, root: Path) -> Iterator[str]:
+    from PIL import Image
+
+    try:
+        with Image.open(picture) as image:
+            image.load()  # decodes all of it: a file that is cut off opens, and fails only here
+            if min(image.size) < 10:
+                yield f"{_short(picture, root)} is {image.size[0]}x{image.size[1]} pixels; at least 10x10 are needed."
+    except (OSError, SyntaxError, ValueError) as error:
+        yield f"{_short(picture, root)} cannot be decoded ({type(error).__name__})."
+
+
+def _label_file(picture: Path) -> Path:
+    parts = list(picture.parts)
+    for place in range(len(parts) - 1, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _label_lines(label: Path, names: dict[int, str]) -> Iterator[tuple[str | None, int]]:
+    """Yield for every line what is wrong with it (or None) and its class."""
+    for number, line in enumerate(label.read_text(errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = np.array(line.split(), dtype=float)
+        except ValueError:
+            yield f"line {number}: holds something that is not a number.", -1
+            continue
+        yield _line_problem(values, number, names), int(values[0]) if np.isfinite(values[0]) else -1
+
+
+def _line_problem(values: np.ndarray, number: int, names: dict[int, str]) -> str | None:
+    if values.shape != (5,):
+        return (
+            f"line {number}: has {len(values)} numbers and needs 5: class, centre x, centre y, width, height."
+        )
+    if not np.isfinite(values).all():
+        return f"line {number}: holds a number that is not finite."
+    label, x, y, width, height = values
+    if label not in names:
+        return f"line {number}: class {label:g} is not in `names` (0 to {len(names) - 1})."
+    low, high = min(x - width / 2, y - height / 2), max(x + width / 2, y + height / 2)
+    if width <= 0 or height <= 0 or low < -_SLACK or high > 1 + _SLACK:
+        return f"line {number}: box {x:g} {y:g} {width:g} {height:g} lies outside the picture or is empty."
+    return None
+
+
+def _short(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def checked(path: str | Path) -> Report:
+    """Return the report of a data set that can be trained on.
+
+    Raises:
+        DataError: Something is wrong with it; the message names the files.
+    """
+    if not str(path):
+        raise checks.refuse("data", repr(path), "must be a path", "Give the data set's YAML file.")
+    return validate(path).raise_if_bad()

@@ -1,0 +1,81 @@
+"""How well a trained detector does: ultralytics' mAP, and the one number that needs attention, the locks' colours."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.ops import box_iou
+from ultralytics import RTDETR
+
+from mqa_lib.datasets import yolo
+from mqa_lib.rtdetr.train import box_metrics
+
+
+@dataclass(frozen=True)
+class LockColours:
+    """Of the locks in a split: how many there are, how many were found, how many of those have the right colour."""
+
+    locks: int
+    found: int
+    right: int
+
+    @property
+    def share_right(self) -> float:
+        """Share of the found locks whose class names the right colour; guessing gives 0.25. NaN if none was found."""
+        return self.right / self.found if self.found else float("nan")
+
+
+def evaluate(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 128) -> dict[str, Any]:
+    """Return mAP50, mAP50-95 and both for each class, on one split of a data set.
+
+    Raises:
+        DataError: The data set is not fit to be evaluated on.
+    """
+    yolo.checked(data)
+    quiet = {
+        "verbose": False,
+        "plots": False,
+        "save": False,
+        "workers": 0,
+        "project": str(_scratch()),
+        "exist_ok": True,
+    }
+    metrics = model.val(data=str(Path(data).absolute()), split=split, imgsz=imgsz, batch=32, **quiet)
+    return box_metrics(metrics, model.names)
+
+
+def lock_colours(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 128) -> LockColours:
+    """Return how many locks a detector finds (an overlap of at least 0.5, any lock class) and colours rightly.
+
+    A lock counts by the most confident lock box that overlaps it, whatever the confidence.
+    """
+    root = Path(data).parent
+    locks = found = right = 0
+    for picture in sorted((root / "images" / split).glob("*.png")):
+        rows = np.loadtxt(root / "labels" / split / f"{picture.stem}.txt", ndmin=2)
+        truth = torch.from_numpy(rows[rows[:, 0] > 0])
+        locks += len(truth)
+        result = model.predict(str(picture), imgsz=imgsz, conf=0.001, verbose=False, save=False)[0].boxes
+        guessed = result.cls > 0
+        overlap = box_iou(_corners(truth[:, 1:]), _corners(result.xywhn[guessed].double()))
+        for label, row in zip(truth[:, 0], overlap, strict=True):
+            close = row >= 0.5
+            if close.any():
+                found += 1
+                best = result.conf[guessed].masked_fill(~close, -1).argmax()
+                right += int(result.cls[guessed][best] == label)
+    return LockColours(locks, found, right)
+
+
+def _corners(boxes: Float[Tensor, "boxes 4"]) -> Float[Tensor, "boxes 4"]:
+    centre, half = boxes[:, :2], boxes[:, 2:] / 2
+    return torch.cat([centre - half, centre + half], 1)
+
+
+def _scratch() -> Path:
+    return Path(os.environ["YOLO_CONFIG_DIR"]) / "val"

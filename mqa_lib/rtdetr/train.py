@@ -1,0 +1,204 @@
+"""Training through ultralytics' own trainer: checked data first, atomic checkpoints, resumable, a record as it goes."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.models.rtdetr.train import RTDETRTrainer
+from ultralytics.nn.tasks import load_checkpoint
+
+from mqa_lib import checks
+from mqa_lib.datasets import yolo
+from mqa_lib.rtdetr.build import MODELS, load
+from mqa_lib.timing import commit, machine
+
+# Keys & Locks lives on colours and on pairs: mosaic would part keys from their locks, hue shifts would change classes.
+KEEPS_PAIRS = {"mosaic": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "translate": 0.0, "scale": 0.0}
+KEEPS_PAIRS |= {"fliplr": 0.5, "flipud": 0.5, "erasing": 0.0, "auto_augment": None, "close_mosaic": 0}
+_PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "mqa-lib")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training, but for the machine.
+
+    Args:
+        model: A name in `MODELS`, or a model file.
+        seed: Seed of weights and of the order of pictures.
+        epochs: Passes over the training pictures.
+        imgsz: Height and width in pixels that pictures are brought to.
+        batch: Pictures a step.
+        lr0: Learning rate after one epoch of warm-up; it falls to a twentieth of itself along a cosine.
+        pretrain_pictures: Pictures that the backbone sees before (see `mqa_lib.rtdetr.pretrain`); 0 for none.
+        keeps_pairs: Use only augmentation that leaves colours and pairs alone; otherwise ultralytics' default.
+    """
+
+    model: str
+    seed: int = 0
+    epochs: int = 8
+    imgsz: int = 128
+    batch: int = 16
+    lr0: float = 5e-4
+    pretrain_pictures: int = 0
+    keeps_pairs: bool = True
+
+
+class Trainer(RTDETRTrainer):
+    """ultralytics' trainer for RT-DETR, whose checkpoints a kill or a full disk cannot cut off.
+
+    It lives in an importable module on purpose: a process that ultralytics starts for each GPU imports it, and with it
+    the registration of our layers.
+    """
+
+    def save_model(self) -> bool:
+        """Write the checkpoints beside their places, then move them there; return whether they were written.
+
+        Raises:
+            OSError: The disk is full; the checkpoints of the epoch before are untouched.
+        """
+        places = {name: getattr(self, name) for name in ("last", "best")}
+        drafts = {name: place.with_suffix(".part") for name, place in places.items()}
+        try:
+            self.last, self.best = drafts["last"], drafts["best"]
+            saved = super().save_model()
+        except OSError as error:
+            for draft in drafts.values():
+                draft.unlink(missing_ok=True)
+            raise OSError(
+                f"The checkpoint of epoch {self.epoch + 1} could not be written ({error.strerror}). "
+                f"Free some room and start the same command again: it goes on after epoch {self.epoch}."
+            ) from error
+        finally:
+            self.last, self.best = places["last"], places["best"]
+        for name, draft in drafts.items():
+            if draft.exists():
+                draft.replace(places[name])
+        return saved
+
+
+class _Recorder:
+    """Writes the record after every epoch, going on where a killed run left it."""
+
+    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+        self.path, self.record = path, record
+        if path.exists():
+            self.record["epochs"] = json.loads(path.read_text())["epochs"]
+
+    def epoch_done(self, trainer: Trainer) -> None:
+        if (
+            trainer.epoch >= trainer.epochs
+        ):  # ultralytics calls once more after validating the best weights again
+            return
+        done = [entry for entry in self.record["epochs"] if entry["epoch"] <= trainer.epoch]
+        before = done[-1]["seconds"] if done else 0.0
+        entry = {
+            "epoch": trainer.epoch + 1,
+            "pictures": (trainer.epoch + 1) * len(trainer.train_loader.dataset),
+            "seconds": round(before + trainer.epoch_time, 1),
+            **box_metrics(trainer.validator.metrics, trainer.validator.names),
+            "losses": {name: round(float(value), 4) for name, value in trainer.tloss.items()},
+        }
+        self.record["epochs"] = [*done, entry]
+        self.write()
+
+    def write(self) -> None:
+        draft = self.path.with_suffix(".part")
+        draft.write_text(json.dumps(self.record, indent=1) + "\n")
+        draft.replace(self.path)
+
+
+def box_metrics(metrics: Any, names: dict[int, str]) -> dict[str, Any]:
+    """Return mAP50 and mAP50-95, over all classes and for each, from ultralytics' metrics of boxes."""
+    box = metrics.box
+    each = {
+        names[int(index)]: {"mAP50": round(float(ap50), 4), "mAP50-95": round(float(ap), 4)}
+        for index, ap50, ap in zip(box.ap_class_index, box.ap50, box.ap, strict=True)
+    }
+    return {"mAP50": round(float(box.map50), 4), "mAP50-95": round(float(box.map), 4), "classes": each}
+
+
+def train(recipe: Recipe, data: str | Path, folder: str | Path, **options: Any) -> dict[str, Any]:
+    """Train, or go on with a training that was stopped, and return its record; ultralytics shows the progress.
+
+    Args:
+        recipe: What to train and how.
+        data: YAML file of a data set in YOLO format; all of it is checked first.
+        folder: Where weights/last.pt, weights/best.pt and record.json go. If a run was stopped there, it is resumed.
+        **options: Further arguments of ultralytics' `train`, such as `device` or `workers`.
+
+    Raises:
+        DataError: The data set is not fit to be trained on.
+        ValueError: The folder holds a run of another recipe.
+        OSError: The disk is full.
+    """
+    report = yolo.checked(data)
+    folder = Path(folder).absolute()
+    record_file = folder / "record.json"
+    started = {"recipe": asdict(recipe), "data": _data_card(Path(data), report)}
+    if record_file.exists():
+        _check_same_run(folder, json.loads(record_file.read_text()), started)
+    provenance = {"commit": commit(), "machine": machine(_PACKAGES)}
+    recorder = _Recorder(record_file, {**started, **provenance, "epochs": []})
+    if len(recorder.record["epochs"]) >= recipe.epochs and (folder / "weights" / "best.pt").exists():
+        return json.loads(record_file.read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    if recipe.pretrain_pictures:
+        options["pretrained"] = str(_pretrained(recipe, folder, recorder.record))
+    recorder.write()
+    _run(recipe, Path(data).absolute(), folder, recorder, options)
+    return json.loads(record_file.read_text())
+
+
+def _run(recipe: Recipe, data: Path, folder: Path, recorder: _Recorder, options: dict[str, Any]) -> None:
+    last = folder / "weights" / "last.pt"
+    resumable = last.exists() and load_checkpoint(last)[1].get("epoch", -1) >= 0
+    model = load(last if resumable else recipe.model)
+    model.add_callback("on_fit_epoch_end", recorder.epoch_done)
+    # Convolutions on a CPU are faster when the channels of a pixel lie together .
+    model.add_callback("on_pretrain_routine_end", lambda t: t.model.to(memory_format=torch.channels_last))
+    if resumable:
+        model.train(trainer=Trainer, resume=True)
+        return
+    settings = {
+        **{"optimizer": "AdamW", "lr0": recipe.lr0, "lrf": 0.05, "cos_lr": True, "warmup_epochs": 1.0},
+        **{"weight_decay": 1e-4, "nbs": recipe.batch, "batch": recipe.batch, "epochs": recipe.epochs},
+        **{"patience": recipe.epochs, "imgsz": recipe.imgsz, "seed": recipe.seed, "deterministic": False},
+        **{"warmup_bias_lr": 0.0, "cache": "ram", "plots": False, "pretrained": False},
+        **(KEEPS_PAIRS if recipe.keeps_pairs else {}),
+        **{"project": str(folder.parent), "name": folder.name, "exist_ok": True},
+    }
+    model.train(trainer=Trainer, data=str(data), **{**settings, **options})
+
+
+def _pretrained(recipe: Recipe, folder: Path, record: dict[str, Any]) -> Path:
+    from mqa_lib.rtdetr.pretrain import pretrain
+
+    path = folder / "pretrained.pt"
+    if not path.with_suffix(".json").exists():
+        pretrain(recipe.model, path, recipe.seed, recipe.pretrain_pictures)
+    record["pretraining"] = json.loads(path.with_suffix(".json").read_text())
+    return path
+
+
+def _data_card(data: Path, report: yolo.Report) -> dict[str, Any]:
+    file = data.parent / "card.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    return {"name": data.stem, "pictures": dict(report.pictures), "classes": list(report.names.values())}
+
+
+def _check_same_run(folder: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for part in ("recipe", "data"):
+        for key, value in wanted[part].items():
+            if there[part].get(key) != value:
+                rule = (
+                    f"holds a run with {part} `{key}` = {there[part].get(key)!r}, and {value!r} was asked for"
+                )
+                raise checks.refuse("folder", folder.name, rule, "Use another folder or the same settings.")
+
+
+def models() -> list[str]:
+    """Return the names of the models that `Recipe` takes."""
+    return sorted(MODELS)
