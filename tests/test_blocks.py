@@ -1,0 +1,49 @@
+"""The block adds what its attention read, scaled, and nothing else."""
+
+import torch
+
+from mqa_lib import DropPath, LayerScale2d, MobileMQABlock
+
+
+def drawn_block(**options):
+    torch.manual_seed(0)
+    return MobileMQABlock(5, 2, 3, 2, value_dim=7, **options).double().eval()
+
+
+def drawn_map():
+    return torch.randn(2, 5, 13, 17, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+
+
+def test_output_is_the_input_plus_the_scaled_attention_of_the_normalised_input():
+    block, x = drawn_block(layer_scale=0.3), drawn_map()
+    torch.testing.assert_close(block(x), x + 0.3 * block.attn(block.norm(x)))
+
+
+def test_a_layer_scale_of_zero_leaves_the_map_as_it_is():
+    x = drawn_map()
+    assert torch.equal(drawn_block(layer_scale=0.0)(x), x)
+
+
+def test_arguments_by_position_mean_dim_heads_key_dim_and_kv_stride():
+    attn = MobileMQABlock(5, 2, 3, 4).attn
+    assert (attn.dim, attn.num_heads, attn.key_dim, attn.value_dim, attn.kv_stride) == (5, 2, 3, 3, 4)
+
+
+def test_layer_scale_multiplies_each_channel_by_its_own_number():
+    scale = LayerScale2d(3)
+    scale.gamma.data = torch.tensor([2.0, 3.0, 5.0])
+    assert scale(torch.ones(1, 3, 1, 1)).flatten().tolist() == [2.0, 3.0, 5.0]
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    torch.manual_seed(0)
+    dropped = DropPath(0.25).train()(torch.ones(4000, 1, 2, 3))
+    per_sample = dropped.flatten(1)
+    assert (per_sample == per_sample[:, :1]).all()
+    assert set(per_sample.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert abs(dropped.mean() - 1) < 0.05  # four standard deviations
+
+
+def test_drop_path_does_nothing_when_not_training():
+    x = drawn_map()
+    assert DropPath(0.9).eval()(x) is x

@@ -1,0 +1,85 @@
+"""A bad data set is refused before training, and every offending file is named."""
+
+import shutil
+
+import pytest
+
+from mqa_lib.datasets import keys_and_locks, yolo
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return keys_and_locks.generate(tmp_path_factory.mktemp("good"), train=4, val=2, seed=3).parent
+
+
+@pytest.fixture
+def data(good, tmp_path):
+    return shutil.copytree(good, tmp_path / "set")
+
+
+def test_a_good_set_is_accepted_and_counted(data):
+    report = yolo.checked(data / "data.yaml")
+    assert report.pictures == {"train": 4, "val": 2}
+    assert report.objects["train", 0] == len(
+        [
+            line
+            for file in (data / "labels/train").glob("*.txt")
+            for line in file.read_text().splitlines()
+            if line[0] == "0"
+        ]
+    )
+
+
+BAD_LABELS = [
+    ("9 0.5 0.5 0.1 0.1", r"labels/train/000001.txt, line 1: class 9 is not in `names` \(0 to 4\)"),
+    ("0 0.99 0.5 0.1 0.1", r"labels/train/000001.txt, line 1: box .* lies outside the picture"),
+    ("0 0.5 0.5 0.1", r"line 1: has 4 numbers and needs 5"),
+    ("0 0.5 0.5 0 0.1", r"is empty"),
+    ("0 nan 0.5 0.1 0.1", r"line 1: holds a number that is not finite"),
+    ("key 0.5 0.5 0.1 0.1", r"line 1: holds something that is not a number"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD_LABELS)
+def test_a_bad_label_line_is_named_with_its_file(data, line, message):
+    (data / "labels/train/000001.txt").write_text(line + "\n")
+    with pytest.raises(yolo.DataError, match=message):
+        yolo.checked(data)
+
+
+def test_a_picture_that_is_cut_off_is_named(data):
+    picture = data / "images/val/000001.png"
+    picture.write_bytes(picture.read_bytes()[:400])
+    with pytest.raises(yolo.DataError, match=r"images/val/000001.png cannot be decoded"):
+        yolo.checked(data)
+
+
+def test_more_than_twenty_problems_are_named_up_to_twenty_and_counted(data):
+    (data / "labels/train/000000.txt").write_text("9 0.5 0.5 0.1 0.1\n" * 25)
+    with pytest.raises(yolo.DataError, match=r"line 20: (.|\n)*and 5 more$") as caught:
+        yolo.checked(data)
+    assert "line 21" not in str(caught.value)
+
+
+def test_a_missing_yaml_is_named(tmp_path):
+    with pytest.raises(yolo.DataError, match=r"data.yaml does not exist"):
+        yolo.checked(tmp_path)
+
+
+def test_a_yaml_that_cannot_be_read_is_named(data):
+    (data / "data.yaml").write_text("names: [key\n")
+    with pytest.raises(yolo.DataError, match="is not YAML"):
+        yolo.checked(data)
+
+
+def test_an_empty_split_is_refused(data):
+    shutil.rmtree(data / "images/train")
+    (data / "images/train").mkdir()
+    with pytest.raises(yolo.DataError, match="holds no pictures"):
+        yolo.checked(data)
+
+
+def test_a_set_without_any_label_is_refused(data):
+    shutil.rmtree(data / "labels")
+    with pytest.raises(yolo.DataError, match="no picture has a label file"):
+        yolo.checked(data)
