@@ -1,4 +1,5 @@
-"""The command line: `python -m mqa_lib doctor | data | train | train-bundled | compare | bench | export`."""
+"""The command line: `python -m mqa_lib doctor | data | train | train-bundled | compare | bench | probe |
+export`."""
 
 import argparse
 import os
@@ -67,6 +68,20 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
     return 0
 
 
+def _probe(options: argparse.Namespace, _: Sequence[str]) -> int:
+    import json
+
+    from mqa_lib import probe, timing
+
+    rows = probe.seed_table(options.seeds, options.steps)
+    about = {"commit": timing.commit(), "machine": timing.machine(), "made by": "python -m mqa_lib probe"}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    for row in rows:
+        print(row)
+    return 0
+
+
 def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
     from mqa_lib.rtdetr import load, save_weights
 
@@ -119,6 +134,10 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", _compare, "Print the recorded runs as a table.")
     compare.add_argument("folder", type=Path, nargs="?", default=Path("data/runs"))
     command("bench", _bench, "Time the layer against timm's and others; its own --help tells more.")
+    seeds = command("probe", _probe, "Train the probe over several seeds and record how many locks it names.")
+    seeds.add_argument("--seeds", type=int, default=5)
+    seeds.add_argument("--steps", type=int, default=200)
+    seeds.add_argument("-o", "--output", type=Path, default=Path("data/probe/seeds.json"))
     export = command("export", _export, "Write a checkpoint's weights as safetensors with a card.")
     export.add_argument("checkpoint", type=Path)
     export.add_argument("--model", required=True, help="the name of the model that was trained")

@@ -5,12 +5,14 @@ attention layer lets cells read each other, and one 1×1 convolution names a col
 judged only at the cells where locks lie: which colour has the key of the same shape?
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from mqa_lib import checks
@@ -118,6 +120,27 @@ class Probe(nn.Module):
         scores = self(batch.pictures / 255).flatten(2)[batch.lock_picture, :, batch.lock_cell]
         return (scores.argmax(1) == batch.colour).double().mean().item()
 
+    @torch.no_grad()
+    def key_hits(self, batch: Batch) -> Bool[Tensor, "heads locks"]:
+        """Return for every head and lock whether the head's strongest key is the cell of the lock's own key.
+
+        Raises:
+            ValueError: The probe has no Mobile MQA.
+        """
+        if not isinstance(self.attn, MobileMQA):
+            raise checks.refuse(
+                "attention", self.attention, "has no shared keys to look at", "Train `mobile-mqa`."
+            )
+        self.eval()
+        weights = self.attn.weights(self.norm(self.stem(batch.pictures / 255 - 0.5)))
+        strongest = weights[batch.lock_picture, :, batch.lock_cell].argmax(-1).T
+        side = -(-GRID // self.attn.kv_stride)
+        row, column = (
+            torch.div(place, self.attn.kv_stride, rounding_mode="floor")
+            for place in (batch.key_cell // GRID, batch.key_cell % GRID)
+        )
+        return strongest == row * side + column
+
 
 def _convolution(dim: int, dim_out: int, stride: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(dim, dim_out, 3, stride, 1, bias=False), nn.BatchNorm2d(dim_out), nn.ReLU()
@@ -146,6 +169,7 @@ def train(
     pictures: int = 6400,
     learning_rate: float = 4e-3,
     every: int = 25,
+    watch: Callable[[Progress], object] | None = None,
 ) -> Probe:
     """Return a probe trained with AdamW and a one-cycle schedule, its progress in `history`.
 
@@ -158,12 +182,11 @@ def train(
         pictures: Different pictures to draw from.
         learning_rate: Highest learning rate of the cycle.
         every: Steps between two measurements.
+        watch: Called with every measurement, for a chart that grows.
 
     Raises:
         ValueError: `attention` is not known, or a number is smaller than 1.
     """
-    from time import perf_counter
-
     from tqdm.auto import trange
 
     checks.positive("steps", steps)
@@ -188,4 +211,18 @@ def train(
         if step % every == 0 or step in (1, steps):
             seconds, accuracy = perf_counter() - start, probe.accuracy(validation)
             probe.history.append(Progress(step, step * batch_size, seconds, loss.item(), accuracy))
+            if watch is not None:
+                watch(probe.history[-1])
     return probe.eval()
+
+
+def seed_table(seeds: int = 5, steps: int = 200) -> list[dict[str, object]]:
+    """Return one row for each attention and seed: accuracy after training and seconds, for the course's record."""
+    kinds = (("none", 1), ("mobile-mqa", 1), ("mobile-mqa", 2), ("article", 1))
+    rows: list[dict[str, object]] = []
+    for attention, kv_stride in kinds:
+        for seed in range(seeds):
+            last = train(attention, kv_stride, seed, steps).history[-1]
+            row = {"attention": attention, "kv_stride": kv_stride, "seed": seed, "steps": steps}
+            rows.append(row | {"accuracy": last.accuracy, "seconds": round(last.seconds, 1)})
+    return rows

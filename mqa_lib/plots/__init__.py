@@ -1,16 +1,25 @@
 """Arrays in, Axes out: the only door to matplotlib and seaborn, a file for each subject."""
 
-from mqa_lib.plots.attention import entropy_figure, explorer_alt, explorer_figure, same_pixel_figure
+from mqa_lib.plots.attention import (
+    entropy_figure,
+    explorer_alt,
+    explorer_figure,
+    reach_figure,
+    same_pixel_figure,
+)
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.derivation import heat_maps, key_centres, scale_effect
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout
-from mqa_lib.plots.style import HEAT, PALETTE, figure, png, show
+from mqa_lib.plots.style import HEAT, PALETTE, LivePicture, figure, png, show
+from mqa_lib.plots.training import curves, scenes
 
 __all__ = [
     "HEAT",
     "PALETTE",
+    "LivePicture",
     "cost_bars",
     "cost_curves",
+    "curves",
     "entropy_figure",
     "explorer_alt",
     "explorer_figure",
@@ -21,9 +30,11 @@ __all__ = [
     "oracle_errors",
     "output_maps",
     "png",
+    "reach_figure",
     "roofline",
     "same_pixel_figure",
     "scale_effect",
+    "scenes",
     "score_memory",
     "show",
     "time_ratios",

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle as Patch
 
 from mqa_lib import checks
-from mqa_lib.plots.style import BLACK, HEAT, PALETTE, PURPLE, figure, image_axes
+from mqa_lib.plots.style import BLACK, HEAT, ORANGE, PALETTE, PURPLE, figure, image_axes
 from mqa_lib.record import AttentionRecord, Rectangle, entropy
 
 _DIM = 0.45  # brightness of the grey picture beneath the weights
@@ -173,6 +173,30 @@ def weight_scale(maps: Float[np.ndarray, "heads rows columns"]) -> Normalize:
     return Normalize(0, max(float(maps.max()), 4 / maps[0].size))
 
 
+def reach_figure(record: AttentionRecord, key: int, reach: Rectangle) -> Figure:
+    """Return the picture with one key on it: the cells it is made from, and all that it knows of.
+
+    Args:
+        record: The layer.
+        key: Number of the key.
+        reach: What `record.reach` found.
+    """
+    fig, ax = figure(width=6.4, height=3.8)
+    ax.imshow(record.image, interpolation="nearest")
+    image_axes(ax)
+    for part, colour, name in (
+        (record.footprint(key), PURPLE, "made from these cells"),
+        (reach, ORANGE, "knows of these pixels"),
+    ):
+        outline(ax, part, colour)
+        size = f"{part.bottom - part.top:.0f} × {part.right - part.left:.0f} px"
+        ax.plot([], [], color=colour, linewidth=2.5, label=f"{name}: {size}")
+    row, column = divmod(key, record.key_grid[1])
+    ax.set_title(f"key at row {row}, column {column}", fontsize=10)
+    fig.legend(loc="outside right center", fontsize=9)
+    return fig
+
+
 def draw_picture(ax: Any, record: AttentionRecord, query: int) -> None:
     """Draw the picture with the query's cell outlined."""
     ax.imshow(record.image, interpolation="nearest")
@@ -210,17 +234,17 @@ def draw_grid(ax: Any, weights: Float[np.ndarray, "rows columns"], scale: Normal
     ax.set_xlabel(f"{weights.shape[0]}×{weights.shape[1]} keys", fontsize=8)
 
 
-def outline(ax: Any, part: Rectangle) -> None:
-    """Outline a part of the picture in black and purple, which shows on any ground and is no colour of `HEAT`."""
+def outline(ax: Any, part: Rectangle, colour: str = PURPLE) -> None:
+    """Outline a part of the picture on black, so that it shows on any ground; purple is no colour of `HEAT`."""
     place = (part.left - 0.5, part.top - 0.5)
-    for colour, width in ((BLACK, 4), (PURPLE, 2)):
+    for edge, width in ((BLACK, 4), (colour, 2)):
         ax.add_patch(
             Patch(
                 place,
                 part.right - part.left,
                 part.bottom - part.top,
                 fill=False,
-                edgecolor=colour,
+                edgecolor=edge,
                 linewidth=width,
             )
         )

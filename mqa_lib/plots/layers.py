@@ -104,33 +104,32 @@ def oracle_errors(errors: Mapping[str, Mapping[str, float]], precision: float) -
     return fig, f"Largest errors on a logarithmic scale. {told}."
 
 
-def model_costs(
-    gflops: Mapping[str, Mapping[str, float]], params: Mapping[str, int | None]
-) -> tuple[Figure, str]:
+def model_costs(gflops: Mapping[str, Mapping[str, float]], params: Mapping[str, int]) -> tuple[Figure, str]:
     """Return bars of what whole models cost: GFLOPs, stacked by part, and parameters.
 
     Args:
-        gflops: For each model, by name, GFLOPs by part; the parts of all models are the same.
-        params: Parameters of each model, None where they are not another model's.
+        gflops: For each model, by name, GFLOPs by part; the parts of all models are the same, the first is what they
+            have in common.
+        params: Parameters of each model.
     """
     fig, axes = figure(1, 2, width=9.2, height=1.4 + 0.5 * len(gflops), sharey=True, width_ratios=(2.2, 1))
     names, rows = list(gflops), range(len(gflops))
     parts = list(next(iter(gflops.values())))
     left = np.zeros(len(names))
-    hatches = ("", "//", "..")
+    hatches, edge = ("", "//", ".."), {"edgecolor": "white", "linewidth": 0}  # an edge would hide a thin bar
     for part, colour, hatch in zip(parts, (BLUE, SKY, ORANGE), hatches, strict=False):
         values = np.array([gflops[name][part] for name in names])
-        axes[0].barh(rows, values, left=left, color=colour, hatch=hatch, edgecolor="white", label=part)
+        axes[0].barh(rows, values, left=left, color=colour, hatch=hatch, label=part, **edge)
         left = left + values
-    for row, total in zip(rows, left, strict=True):
-        axes[0].annotate(f"{total:,.1f}", (total, row), (4, 0), textcoords="offset points", va="center")
-    millions = [(params[name] or 0) / 1e6 for name in names]
+    for row, (name, total) in enumerate(zip(names, left, strict=True)):
+        base = gflops[name][parts[0]]
+        text = f"{total:,.1f}" + (f" = {base:.1f} + {total - base:.1f}" if total > base else "")
+        axes[0].annotate(text, (total, row), (4, 0), textcoords="offset points", va="center")
+    millions = [params[name] / 1e6 for name in names]
     axes[1].barh(rows, millions, color=GREEN)
     for row, value in zip(rows, millions, strict=True):
-        axes[1].annotate(
-            f"{value:.2f}" if value else "", (value, row), (4, 0), textcoords="offset points", va="center"
-        )
-    axes[0].set(yticks=rows, yticklabels=names, xlabel="GFLOPs of one picture", xlim=(0, left.max() * 1.15))
+        axes[1].annotate(f"{value:.2f}", (value, row), (4, 0), textcoords="offset points", va="center")
+    axes[0].set(yticks=rows, yticklabels=names, xlabel="GFLOPs of one picture", xlim=(0, left.max() * 1.5))
     axes[1].set(xlabel="parameters [million]", xlim=(0, max(millions) * 1.3))
     for ax in axes:
         ax.grid(False, axis="y")
@@ -139,10 +138,10 @@ def model_costs(
     told = "; ".join(
         f"{name}: "
         + ", ".join(f"{part} {gflops[name][part]:.1f}" for part in parts)
-        + f", in all {total:.1f}"
+        + f", in all {total:.1f}, and {params[name] / 1e6:.2f} million parameters"
         for name, total in zip(names, left, strict=True)
     )
-    return fig, f"Bars of the GFLOPs of whole models. {told}."
+    return fig, f"Bars of the GFLOPs and parameters of whole models. {told}."
 
 
 def score_memory(gib: Mapping[str, Sequence[float]], stages: Sequence[str]) -> tuple[Figure, str]:

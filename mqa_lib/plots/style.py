@@ -70,3 +70,24 @@ def show(fig: Figure, alt: str) -> None:
     display(
         Image(png(fig), width=int(fig.get_figwidth() * 100), alt=alt), metadata={"image/png": {"alt": alt}}
     )
+
+
+class LivePicture:
+    """One place in a notebook whose picture is replaced as a training goes on.
+
+    The first picture opens the place; every later one takes it over, so a saved notebook holds the last alone.
+    """
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def show(self, fig: Figure, alt: str) -> None:
+        """Put the figure into the place, with `alt` as its alternative text."""
+        from IPython.display import display
+
+        data = {"image/png": png(fig), "text/plain": alt}
+        metadata = {"image/png": {"alt": alt, "width": int(fig.get_figwidth() * 100)}}
+        if self._handle is None:
+            self._handle = display(data, metadata=metadata, raw=True, display_id=True)
+        else:
+            self._handle.update(data, metadata=metadata, raw=True)

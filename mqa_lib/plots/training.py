@@ -1,0 +1,77 @@
+"""Pictures of training: curves over steps or epochs, scenes and what was found in them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from mqa_lib.plots.style import BLACK, PALETTE, figure, image_axes
+
+_MARKERS = "osD^vP"
+
+
+def curves(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str,
+    y_label: str,
+    level: tuple[str, float] | None = None,
+    width: float = 7.5,
+) -> Figure:
+    """Return named lines of (x, y) points, y from 0 to 1, with an optional named level to compare them with."""
+    fig, ax = figure(width=width, height=3.2)
+    for (name, points), colour, marker in zip(lines.items(), PALETTE, _MARKERS, strict=False):
+        x, y = zip(*points, strict=True)
+        ax.plot(x, y, color=colour, marker=marker, markersize=4, label=name)
+    if level is not None:
+        ax.axhline(level[1], color=BLACK, linestyle=":", linewidth=1)
+        ax.annotate(
+            level[0],
+            (1, level[1]),
+            (-4, 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+        )
+    ax.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.03))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig
+
+
+def scenes(
+    pictures: Sequence[UInt8[np.ndarray, "height width 3"]],
+    boxes: Sequence[Sequence[tuple[float, float, float, float, str, bool]]] | None = None,
+    titles: Sequence[str] | None = None,
+    columns: int = 4,
+) -> Figure:
+    """Return pictures side by side, each with its boxes.
+
+    Args:
+        pictures: The pictures.
+        boxes: For each picture its boxes: left, top, right, bottom in pixels, a name, and whether it is right. What
+            is wrong is drawn dashed and marked with a cross before its name.
+        titles: A line above each picture.
+        columns: Pictures in a row.
+    """
+    rows = -(-len(pictures) // columns)
+    fig, axes = figure(rows, columns, width=2.5 * columns, height=2.65 * rows, squeeze=False)
+    for ax in axes.flat:
+        image_axes(ax)
+    for index, (ax, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
+        ax.imshow(picture, interpolation="nearest")
+        if titles is not None:
+            ax.set_title(titles[index], fontsize=9)
+        for box in boxes[index] if boxes else ():
+            _draw_box(ax, *box)
+    return fig
+
+
+def _draw_box(ax: Any, left: float, top: float, right: float, bottom: float, name: str, good: bool) -> None:
+    style = {"linestyle": "-" if good else "--", "edgecolor": "white", "facecolor": "none", "linewidth": 1.2}
+    ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **style))
+    label = name if good else f"\u2717 {name}"
+    below = top < 14
+    place = (left, bottom + 0.5) if below else (left, top - 1)
+    ax.text(*place, label, color="white", fontsize=6.5, va="top" if below else "bottom", ha="left")

@@ -1,0 +1,209 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1 · What is attention for?
+#
+# A convolution looks at what is near. Stack a few and they look a little farther, but for many pictures the answer to
+# a question *here* lies *over there*. Attention lets every place of a picture ask all other places at once.
+#
+# In this notebook you train the same tiny network three times, in well under a minute each: without attention, with
+# **Mobile MQA** (the attention of MobileNetV4, the subject of this course), and with a version of it that an article
+# has spread. Then you look at where a trained one looks. Nothing is downloaded, and no GPU is needed.
+
+# %% tags=["setup"]
+# (the build puts notebooks/source/_setup.py here, the same in all seven)
+
+# %%
+import json
+from pathlib import Path
+
+import numpy as np
+from IPython.display import Markdown
+
+from mqa_lib import explorer, plots, probe, record
+from mqa_lib.datasets.keys_and_locks import COLOURS, draw_scene, render
+
+# %% [markdown]
+# The seed decides the weights a network starts from and the pictures it sees. Change it and run all cells again: the
+# story should stay the same, and at the end there is a table that says how much it changes.
+
+# %%
+SEED, STEPS = 0, 150
+EXAMPLES = 4
+
+# %% [markdown]
+# ## Keys & Locks
+#
+# The pictures are made for one purpose: to make looking far *necessary*. Filled, coloured shapes are **keys**. White
+# outlines are **locks**. Each lock has exactly one key, the one of its own shape, and the colour of that key is the
+# lock's class. Where key and lock lie is left to chance.
+#
+# Before you run the next cell, think: what would you have to know to name the class of a lock?
+
+# %%
+scenes = [
+    draw_scene(SEED, i, "val", probe.SIZE, probe.PAIRS, probe.RADII, probe.STEP) for i in range(EXAMPLES)
+]
+names = list(COLOURS)
+titles = [
+    ", ".join(f"{pair.shape}: {names[pair.colour]}" for pair in scene.pairs[:2]) + ", …" for scene in scenes
+]
+plots.show(
+    plots.scenes([render(scene) for scene in scenes], titles=titles),
+    f"{EXAMPLES} pictures of Keys & Locks. In the first, the classes of the locks are "
+    + ", ".join(f"{pair.shape}: {names[pair.colour]}" for pair in scenes[0].pairs)
+    + ".",
+)
+
+# %% [markdown]
+# A lock looks the same whatever its class is. There are four colours, so whoever sees only the lock can guess, and will
+# be right once in four times. That share is called *chance*, and everything below is measured against it:
+
+# %%
+print(f"chance: {probe.CHANCE:.0%} of the locks")
+
+# %% [markdown]
+# ## The network
+#
+# Three convolutions turn the picture of 96 × 96 pixels into a map of 16 × 16 *cells*. Each cell sees a window of about
+# 19 pixels, which is enough to recognise a shape and too little to see from a lock to its key. Then comes **one layer
+# of attention, or none**. At last one 1 × 1 convolution names a colour for every cell, and the network is judged at the
+# cells where the locks are. That is all:
+
+# %%
+networks = {kind: probe.Probe(kind) for kind in ("none", "mobile-mqa", "article")}
+for kind, network in networks.items():
+    print(f"{kind:>10}: {sum(p.numel() for p in network.parameters()):>7,} parameters")
+
+# %% [markdown]
+# ## Train it, and watch
+#
+# The next cell trains all three on the same pictures, in the same order, for the same number of steps. The chart grows
+# while it runs. What do you expect of each line?
+
+# %%
+LABELS = {"none": "no attention", "mobile-mqa": "Mobile MQA", "article": "the article's layer"}
+lines, chart = {}, plots.LivePicture()
+
+
+def watch(progress, label):
+    lines.setdefault(label, []).append((progress.step, progress.accuracy))
+    said = ", ".join(f"{name} {points[-1][1]:.0%}" for name, points in lines.items())
+    fig = plots.curves(lines, "training steps", "locks named right", ("chance", probe.CHANCE))
+    chart.show(fig, f"Share of locks named right against training steps. At the end: {said}.")
+
+
+# %%
+trained = {
+    kind: probe.train(kind, seed=SEED, steps=STEPS, watch=lambda now, label=label: watch(now, label))
+    for kind, label in LABELS.items()
+}
+
+# %% [markdown]
+# The line without attention stays at chance, however long it trains: what it would need is outside its window. The
+# line with Mobile MQA leaves chance as soon as the convolutions can tell shapes apart, and then climbs to the top. The
+# article's layer uses as much arithmetic and leaves chance a little, not more. It runs, and all its shapes fit; in
+# notebook 3 you find out what is wrong with it.
+
+# %%
+final = {kind: network.history[-1] for kind, network in trained.items()}
+for kind, last in final.items():
+    print(
+        f"{LABELS[kind]:>20}: {last.accuracy:6.1%} of the locks after {last.step} steps, {last.seconds:.0f} s"
+    )
+assert final["mobile-mqa"].accuracy >= 0.95
+assert abs(final["none"].accuracy - probe.CHANCE) <= 0.05
+
+# %% [markdown]
+# ## Look at where it looks
+#
+# Attention gives each cell a set of *weights*: one number for every place it can read from, all positive, summing to
+# one. A large weight means "I take much from there". The network has four *heads*, which are four independent sets of
+# weights. The cell that asks is called the **query**, a place that can be read is called a **key** (no relation to the
+# coloured shapes: the word is older than this data set).
+#
+# Take the first picture and ask at the cell of its first lock. Where should it look?
+
+# %%
+scene = scenes[0]
+pair = scene.pairs[0]
+print(f"The {pair.shape} lock is at row {pair.lock.row}, column {pair.lock.column};")
+print(f"its key is at row {pair.key.row}, column {pair.key.column}, and is {names[pair.colour]}.")
+
+# %%
+trained_on = f"trained on Keys & Locks in this notebook, {STEPS} steps, seed {SEED}"
+(seen,) = record.capture(trained["mobile-mqa"], render(scene), weights_are=trained_on)
+query = seen.query_at(pair.lock.row, pair.lock.column)
+plots.show(plots.explorer_figure(seen, query), plots.explorer_alt(seen, query))
+
+# %% [markdown]
+# At least one head lights up on the key of the same shape: nobody told it to, it was only told the colour. The grid of
+# keys is coarser than the grid of queries, 8 × 8 instead of 16 × 16. That is the "down-sampled" in Mobile MQA, and
+# what it saves is the subject of notebook 2.
+#
+# One picture proves little. So count, over 256 pictures the network has not seen: for how many of the locks does a
+# head put its *strongest* weight exactly on the cell of the lock's own key?
+
+# %%
+unseen = probe.draw(256, seed=10_000, split="val")
+hits = trained["mobile-mqa"].key_hits(unseen)
+by_head, any_head = hits.double().mean(1), hits.any(0).double().mean()
+print("each head:", ", ".join(f"{share:.0%}" for share in by_head), f"· some head: {any_head:.0%}")
+print(f"a head that looked anywhere at random: {1 / len(seen.k):.1%}")
+
+# %% [markdown]
+# A word of caution beside the first map, and not at the end: attention weights show what a layer *reads*, not why the
+# network *answers* as it does. Here we can check the one against the other, because we know which key is the right one.
+# In a photo nobody knows, and a bright spot is not an explanation.
+#
+# Now move the query yourself. The sliders choose the cell that asks.
+
+# %%
+explorer.show(seen, query=query)
+
+# %% [markdown]
+# ## Was that luck?
+#
+# One seed can be lucky. The table below was recorded once, with five seeds for each kind of attention, and lies in
+# `data/probe/seeds.json` with the versions and the machine it was made on (`python -m mqa_lib probe` makes it again).
+
+# %%
+home = next(
+    (folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "data").is_dir()), Path("mobile-mqa")
+)
+recorded = json.loads((home / "data/probe/seeds.json").read_text())
+rows = ["| attention | seeds | median | lowest | highest |", "|---|---|---|---|---|"]
+for kind, stride in (("none", 1), ("mobile-mqa", 1), ("mobile-mqa", 2), ("article", 1)):
+    found = [r["accuracy"] for r in recorded["rows"] if (r["attention"], r["kv_stride"]) == (kind, stride)]
+    name = LABELS[kind] + (f", kv_stride {stride}" if kind == "mobile-mqa" else "")
+    rows.append(f"| {name} | {len(found)} | {np.median(found):.1%} | {min(found):.1%} | {max(found):.1%} |")
+Markdown("\n".join(rows))
+
+# %% [markdown]
+# ## What you know now
+#
+# Convolutions with a small window cannot answer a question whose answer lies elsewhere, however long they train.
+# One layer of attention can, and it learns where to look from the answers alone. What a layer reads can be drawn, and
+# here even be counted. And code that runs and whose shapes fit can still be wrong.
+#
+# Three questions to take along: why is the list of keys four times shorter than the list of queries, and why does that
+# cost so little here? What would happen with locks so small that a key cell holds two shapes? How much of this would
+# you believe if there were no line without attention in the chart?
+#
+# Next: `02_derive_the_formula`, where the layer is taken apart, step by step.
+
+# %% tags=["result"]
+print(
+    f"locks named right after {STEPS} steps: Mobile MQA {final['mobile-mqa'].accuracy:.0%}, no attention "
+    f"{final['none'].accuracy:.0%}, article {final['article'].accuracy:.0%}; strongest key right: {by_head.max():.0%}"
+)
