@@ -67,5 +67,6 @@ $(BIN)/python:
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): a few minutes, torch is the large part."
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(RUN) -m ensurepip >/dev/null  # making it was interrupted
 	@$(RUN) -m pip install --quiet --editable '.[lab,dev]' --constraint constraints.txt
 	@touch $@

@@ -112,6 +112,8 @@ def packages(extra: str = "") -> list[Finding]:
         version = bootstrap.installed(requirement.name)
         bounds = ",".join(sorted(str(requirement.specifier).split(","), reverse=True))
         command = f'python -m pip install "{requirement.name}{requirement.specifier}"'
+        if hosted() and bootstrap.canonical(requirement.name) in bootstrap.NEVER_TOUCHED:
+            command = "choose another version under Runtime > Change runtime type"
         if version is None:
             state = "note" if extra else "mend"
             lines.append(Finding(state, requirement.name, f"not installed ({bounds})", command))

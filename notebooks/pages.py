@@ -1,6 +1,7 @@
 """Write executed notebooks as pages that need nothing but themselves: no network, no script, formulas as MathML."""
 
 import html
+import re
 from pathlib import Path
 
 import nbformat
@@ -77,9 +78,12 @@ def _without_latex(notebook: NotebookNode) -> NotebookNode:
     return copy
 
 
-def _folded(body: str) -> str:
-    """Return the page's body with the code of the setup cell, which comes first, behind a line to open it by."""
+def _finished(body: str) -> str:
+    """Return the page's body with links to pages instead of notebooks, and the setup cell's code folded away."""
     soup = BeautifulSoup(body, "html.parser")
+    for link in soup.select('a[href$=".ipynb"]'):
+        if re.fullmatch(r"(\./)?\d\d_\w+\.ipynb", str(link["href"])):
+            link["href"] = str(link["href"]).replace(".ipynb", ".html")
     if code := soup.select_one("div.input"):
         details = code.wrap(soup.new_tag("details"))
         summary = soup.new_tag("summary")
@@ -113,7 +117,7 @@ def page(notebook: NotebookNode, name: str, before: str = "", after: str = "") -
     links += ['<a href="index.html">All notebooks</a>']
     links += [f'<a href="{after}.html">{after} →</a>' if after else "<span></span>"]
     menu = f"<nav>{''.join(links)}</nav>"
-    return _frame(title(notebook, name), f"{menu}\n<main>\n{_folded(body)}\n</main>\n{menu}")
+    return _frame(title(notebook, name), f"{menu}\n<main>\n{_finished(body)}\n</main>\n{menu}")
 
 
 def index(rows: list[tuple[str, str, float, str, bool]]) -> str:

@@ -25,6 +25,14 @@ def test_a_version_outside_its_bounds_comes_with_the_command_that_mends_it(monke
     assert '"numpy' in line.mend and ">=97" in line.mend and line.mend.endswith('"')
 
 
+def test_on_colab_the_way_out_for_torch_is_another_runtime_not_pip(monkeypatch):
+    declare(monkeypatch, "torch>=97,<99", "packaging>=997")
+    monkeypatch.setattr(doctor, "hosted", lambda: True)
+    torch_line, other = doctor.packages()
+    assert "pip" not in torch_line.mend and "Runtime" in torch_line.mend
+    assert "pip install" in other.mend
+
+
 def test_a_missing_core_package_has_to_be_mended(monkeypatch):
     declare(monkeypatch, "no-such-distribution>=1,<2")
     assert [line.state for line in doctor.packages()] == ["mend"]

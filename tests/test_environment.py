@@ -61,7 +61,7 @@ def test_a_pin_is_one_plain_version():
 
 @pytest.mark.slow
 def test_the_conda_list_can_be_installed_into_a_fresh_environment(tmp_path):
-    """Takes up to a minute: pip has to resolve the whole set, which is what this proves; nothing is installed."""
+    """Takes about half a minute: pip has to resolve the whole set, which is what this proves; nothing is installed."""
     venv.create(tmp_path / "fresh", with_pip=True)
     (tmp_path / "list.txt").write_text("\n".join(entry for entry in PIP_LIST if not entry.startswith("-")))
     python = tmp_path / "fresh" / ("Scripts" if os.name == "nt" else "bin") / "python"

@@ -81,6 +81,16 @@ def test_a_page_asks_no_host_for_anything(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_page_opens_in_a_browser_and_requests_only_itself(name, browser, tmp_path):
+    path = pages.write(tmp_path, name, pages.page(committed(name), name))
+    view, asked = browser.new_page(), []
+    view.on("request", lambda request: asked.append(request.url[:200]))
+    view.goto(path.as_uri())
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+    assert view.locator("h1").count() >= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_page_keeps_the_words_of_every_picture(name):
     page, wanted = pages.page(committed(name), name), 0
     for output in (output for cell in committed(name).cells for output in cell.get("outputs", [])):
@@ -105,6 +115,12 @@ def test_a_formula_becomes_mathml():
 
 def test_the_words_of_a_picture_reach_the_page():
     assert 'alt="A &amp; B meet"' in pages.page(ran(picture("A & B meet")), "x")
+
+
+def test_a_link_to_another_notebook_leads_to_its_page():
+    cell = new_markdown_cell("[next](02_derive_the_formula.ipynb), [far](https://example.org/03_x.ipynb)")
+    page = pages.page(new_notebook(cells=[cell]), "x")
+    assert 'href="02_derive_the_formula.html"' in page and 'href="https://example.org/03_x.ipynb"' in page
 
 
 def test_a_foreign_script_would_be_seen():
