@@ -94,8 +94,8 @@ def compare(
         repeats: Rounds. In each, every candidate is measured once.
         warmup: Calls of each candidate before the first round.
         min_seconds: A candidate is called so often in a round that the round takes it at least this long.
-        max_seconds: No further round begins when this has passed, once there are three: a busy machine costs rounds,
-            not patience. The timings say how many there were.
+        max_seconds: No further round begins when this has passed, warm-up included, once there are three: a busy
+            machine costs rounds, not patience. The timings say how many there were.
         progress: Wraps the rounds, such as `tqdm`.
 
     Raises:
@@ -107,13 +107,13 @@ def compare(
         )
     checks.positive("repeats", repeats)
     checks.positive("warmup", warmup, "Use 1 or more: the first call also allocates and compiles.")
+    begun = time.perf_counter()
     calls = {
         name: _calls_for(min_seconds, min(_seconds(run, 1) for _ in range(warmup)))
         for name, run in candidates.items()
     }
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates)
-    begun = time.perf_counter()
     for done in progress(range(repeats)):
         if done >= 3 and time.perf_counter() - begun > max_seconds:
             break

@@ -34,13 +34,16 @@ from mqa_lib import MobileMQA, bench, cost, plots, timing
 
 # %% [markdown]
 # The layers below have 4 heads of 64 channels. Maps of 8 to 40 pixels a side are what a detector has at strides 16 and
-# 32. Each comparison gets a few seconds, so on a busy machine there are fewer rounds; with `MQA_MODE=full` it gets a
-# minute.
+# 32. Each comparison gets a few seconds, so on a busy machine there are fewer rounds. PyTorch may use one processor
+# core only: with several, all wait for the slowest, and that would measure what else the machine has to do. With
+# `MQA_MODE=full` there are all cores, and a minute for each comparison.
 
 # %%
 DIM, NUM_HEADS, KEY_DIM = 256, 4, 64
 SIDES, KV_STRIDES = (8, 16, 32, 40), (1, 2, 4)
-REPEATS, MAX_SECONDS = (100, 60.0) if os.environ.get("MQA_MODE") == "full" else (20, 5.0)
+FULL = os.environ.get("MQA_MODE") == "full"
+REPEATS, MAX_SECONDS = (100, 60.0) if FULL else (20, 4.0)
+torch.set_num_threads(torch.get_num_threads() if FULL else 1)
 LAYER = (NUM_HEADS, KEY_DIM, KEY_DIM)
 
 # %% [markdown]
@@ -342,7 +345,7 @@ else:
 # ## What you know now
 #
 # MACs tell the direction, seconds tell the truth, and both belong to a map size and a machine. Not measured here:
-# GPUs, phones, int8, and whole detectors; for the detectors see [notebook 5](05_integrate_into_rtdetr.ipynb).
+# GPUs, phones, int8, batches, and whole detectors; for the detectors see [notebook 5](05_integrate_into_rtdetr.ipynb).
 
 # %% tags=["result"]
 small, large = SIDES[0], SIDES[-1]
