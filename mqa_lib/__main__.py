@@ -1,5 +1,4 @@
-"""The command line: `python -m mqa_lib doctor | data | train | train-bundled | compare | bench | probe |
-export`."""
+"""The command line: `python -m mqa_lib --help` lists its commands."""
 
 import argparse
 import os

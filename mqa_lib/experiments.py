@@ -32,6 +32,17 @@ def best_epoch(record: dict[str, Any]) -> dict[str, Any]:
     return max(record["epochs"], key=lambda epoch: epoch["mAP50-95"])
 
 
+def lock_map50(epoch: dict[str, Any]) -> float:
+    """Return the mean mAP50 of the lock classes in one epoch of a record: what needs attention."""
+    locks = [value["mAP50"] for name, value in epoch["classes"].items() if name.startswith("lock-")]
+    return sum(locks) / len(locks)
+
+
+def key_map50(epoch: dict[str, Any]) -> float:
+    """Return the mAP50 of the class `key` in one epoch of a record: what needs no attention."""
+    return epoch["classes"]["key"]["mAP50"]
+
+
 def train_bundled(work: str | Path = "runs/bundled", out: str | Path = "data", seed: int = 0) -> list[Path]:
     """Train the bundled detectors, each with the same pictures, seed and schedule; return the weights' paths.
 

@@ -16,8 +16,8 @@ os.environ.setdefault("YOLO_CONFIG_DIR", str(_CACHE))
 Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
 
 from mqa_lib.rtdetr.build import MODELS, load, register  # noqa: E402  (ultralytics reads the environment on import)
-from mqa_lib.rtdetr.weights import load_weights, save_weights  # noqa: E402
+from mqa_lib.rtdetr.weights import as_checkpoint, load_weights, save_weights  # noqa: E402
 
 register()
 
-__all__ = ["MODELS", "load", "load_weights", "register", "save_weights"]
+__all__ = ["MODELS", "as_checkpoint", "load", "load_weights", "register", "save_weights"]

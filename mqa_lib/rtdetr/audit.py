@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from torch import nn
-from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.nn.tasks import RTDETRDetectionModel, yaml_model_load
 from ultralytics.utils.torch_utils import get_flops
 
 from mqa_lib import checks, cost
 from mqa_lib.cost import Cost
+from mqa_lib.rtdetr import build
 from mqa_lib.rtdetr.article import KEY_DIM, NUM_HEADS
 
 # The article's log: parameters of rows 0 to 23 of its model with one class, their sum, and its GFLOPs at 640 px.
@@ -59,9 +60,14 @@ PROJECTIONS = ("projections",)
 MATRIX_PRODUCTS = ("scores", "weighted values")
 
 
-def with_one_class(network: nn.Module) -> RTDETRDetectionModel:
-    """Return a new network built from the model file of `network` for one class, as in the article's log."""
-    return RTDETRDetectionModel({**network.yaml, "nc": 1}, verbose=False)  # type: ignore[dict-item, arg-type]
+def one_class(name: str) -> RTDETRDetectionModel:
+    """Return the untrained network of a model in `MODELS` for one class, as in the article's log.
+
+    Raises:
+        ValueError: The name is not known.
+    """
+    file = build.MODELS[checks.one_of("name", name, build.MODELS)]
+    return RTDETRDetectionModel({**yaml_model_load(file), "nc": 1}, verbose=False)
 
 
 def row_params(network: nn.Module) -> list[int]:

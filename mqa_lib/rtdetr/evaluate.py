@@ -54,11 +54,10 @@ def lock_colours(model: RTDETR, data: str | Path, split: str = "val", imgsz: int
 
     A lock counts by the most confident lock box that overlaps it, whatever the confidence.
     """
-    root = Path(data).parent
     locks = found = right = 0
-    for picture in sorted((root / "images" / split).glob("*.png")):
-        rows = np.loadtxt(root / "labels" / split / f"{picture.stem}.txt", ndmin=2)
-        truth = torch.from_numpy(rows[rows[:, 0] > 0])
+    for picture in sorted((Path(data).parent / "images" / split).glob("*.png")):
+        truth = _truth(picture)
+        truth = truth[truth[:, 0] > 0]
         locks += len(truth)
         result = model.predict(str(picture), imgsz=imgsz, conf=0.001, verbose=False, save=False)[0].boxes
         guessed = result.cls > 0
@@ -70,6 +69,30 @@ def lock_colours(model: RTDETR, data: str | Path, split: str = "val", imgsz: int
                 best = result.conf[guessed].masked_fill(~close, -1).argmax()
                 right += int(result.cls[guessed][best] == label)
     return LockColours(locks, found, right)
+
+
+def lock_boxes(
+    model: RTDETR, picture: str | Path, imgsz: int = 128, confidence: float = 0.3
+) -> list[tuple[float, float, float, float, str, bool]]:
+    """Return the locks that a detector finds in one labelled picture, for drawing.
+
+    Each is left, top, right, bottom in pixels, the colour it names, and whether a lock of that class lies there (an
+    overlap of at least 0.5).
+    """
+    truth = _truth(Path(picture))
+    result = model.predict(str(picture), imgsz=imgsz, conf=confidence, verbose=False, save=False)[0].boxes
+    overlap = box_iou(_corners(result.xywhn.double()), _corners(truth[:, 1:]))
+    found = []
+    for corners, label, row in zip(result.xyxy.tolist(), result.cls.tolist(), overlap, strict=True):
+        if label > 0:
+            good = bool(((row >= 0.5) & (truth[:, 0] == label)).any())
+            found.append((*corners, model.names[int(label)].removeprefix("lock-"), good))
+    return found
+
+
+def _truth(picture: Path) -> Float[Tensor, "objects 5"]:
+    label = picture.parents[2] / "labels" / picture.parent.name / f"{picture.stem}.txt"
+    return torch.from_numpy(np.loadtxt(label, ndmin=2))
 
 
 def _corners(boxes: Float[Tensor, "boxes 4"]) -> Float[Tensor, "boxes 4"]:

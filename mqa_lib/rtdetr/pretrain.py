@@ -20,6 +20,7 @@ from mqa_lib import checks
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.datasets.keys_and_locks import CLASSES, Scene
 from mqa_lib.rtdetr.build import MODELS, load
+from mqa_lib.rtdetr.weights import as_checkpoint
 
 STRIDES = (8, 16)
 _IGNORED = -100
@@ -163,9 +164,7 @@ def pretrain(
         "peak": peak,
     }
     record["history"] = history
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": detector.model.cpu(), "epoch": -1, "train_args": {}}, path)
+    path = as_checkpoint(detector, path)
     path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
     return record
 

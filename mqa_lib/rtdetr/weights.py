@@ -69,3 +69,14 @@ def load_weights(path: str | Path) -> RTDETR:
     model.card = card
     torch.nn.Module.requires_grad_(network, False)
     return model
+
+
+def as_checkpoint(model: RTDETR, path: str | Path) -> Path:
+    """Write the model where ultralytics can start a training from it (`pretrained=`), and return `path`.
+
+    Such a file is a pickle: make it yourself, and hand on what `save_weights` writes.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": model.model, "epoch": -1, "train_args": {}}, path)
+    return path

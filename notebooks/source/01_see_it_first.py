@@ -13,10 +13,12 @@
 # %% [markdown]
 # # 1 · What is attention for?
 #
-# A convolution looks at what is near. Stack a few and they look a little farther, but for many pictures the answer to
-# a question *here* lies *over there*. Attention lets every place of a picture ask all other places at once.
+# A convolution looks at what is near. Stack a few and they look a little farther, but for many pictures the
+# answer to a question *here* lies *over there*. Attention lets every place of a picture ask all other places at
+# once.
 #
-# In this notebook you train the same tiny network three times, in well under a minute each: without attention, with
+# In this notebook you train the same tiny network three times, in well under a minute each: without attention,
+# with
 # **Mobile MQA** (the attention of MobileNetV4, the subject of this course), and with a version of it that an article
 # has spread. Then you look at where a trained one looks. Nothing is downloaded, and no GPU is needed.
 
@@ -34,8 +36,8 @@ from mqa_lib import explorer, plots, probe, record
 from mqa_lib.datasets.keys_and_locks import COLOURS, draw_scene, render
 
 # %% [markdown]
-# The seed decides the weights a network starts from and the pictures it sees. Change it and run all cells again: the
-# story should stay the same, and at the end there is a table that says how much it changes.
+# The seed decides the weights a network starts from and the pictures it sees. Change it and run all cells again:
+# the story should stay the same, and at the end there is a table that says how much it changes.
 
 # %%
 SEED, STEPS = 0, 150
@@ -44,9 +46,9 @@ EXAMPLES = 4
 # %% [markdown]
 # ## Keys & Locks
 #
-# The pictures are made for one purpose: to make looking far *necessary*. Filled, coloured shapes are **keys**. White
-# outlines are **locks**. Each lock has exactly one key, the one of its own shape, and the colour of that key is the
-# lock's class. Where key and lock lie is left to chance.
+# The pictures are made for one purpose: to make looking far *necessary*. Filled, coloured shapes are **keys**.
+# White outlines are **locks**. Each lock has exactly one key, the one of its own shape, and the colour of that
+# key is the lock's class. Where key and lock lie is left to chance.
 #
 # Before you run the next cell, think: what would you have to know to name the class of a lock?
 
@@ -66,8 +68,9 @@ plots.show(
 )
 
 # %% [markdown]
-# A lock looks the same whatever its class is. There are four colours, so whoever sees only the lock can guess, and will
-# be right once in four times. That share is called *chance*, and everything below is measured against it:
+# A lock looks the same whatever its class is. There are four colours, so whoever sees only the lock can guess,
+# and will be right once in four times. That share is called *chance*, and everything below is measured against
+# it:
 
 # %%
 print(f"chance: {probe.CHANCE:.0%} of the locks")
@@ -75,10 +78,11 @@ print(f"chance: {probe.CHANCE:.0%} of the locks")
 # %% [markdown]
 # ## The network
 #
-# Three convolutions turn the picture of 96 × 96 pixels into a map of 16 × 16 *cells*. Each cell sees a window of about
+# Three convolutions turn the picture of 96 × 96 pixels into a map of 16 × 16 *cells*. Each cell sees a window of
+# about
 # 19 pixels, which is enough to recognise a shape and too little to see from a lock to its key. Then comes **one layer
-# of attention, or none**. At last one 1 × 1 convolution names a colour for every cell, and the network is judged at the
-# cells where the locks are. That is all:
+# of attention, or none**. At last one 1 × 1 convolution names a colour for every cell, and the network is judged
+# at the cells where the locks are. That is all:
 
 # %%
 networks = {kind: probe.Probe(kind) for kind in ("none", "mobile-mqa", "article")}
@@ -88,8 +92,8 @@ for kind, network in networks.items():
 # %% [markdown]
 # ## Train it, and watch
 #
-# The next cell trains all three on the same pictures, in the same order, for the same number of steps. The chart grows
-# while it runs. What do you expect of each line?
+# The next cell trains all three on the same pictures, in the same order, for the same number of steps. The chart
+# grows while it runs. What do you expect of each line?
 
 # %%
 LABELS = {"none": "no attention", "mobile-mqa": "Mobile MQA", "article": "the article's layer"}
@@ -110,10 +114,10 @@ trained = {
 }
 
 # %% [markdown]
-# The line without attention stays at chance, however long it trains: what it would need is outside its window. The
-# line with Mobile MQA leaves chance as soon as the convolutions can tell shapes apart, and then climbs to the top. The
-# article's layer uses as much arithmetic and leaves chance a little, not more. It runs, and all its shapes fit; in
-# notebook 3 you find out what is wrong with it.
+# The line without attention stays at chance, however long it trains: what it would need is outside its window.
+# The line with Mobile MQA leaves chance as soon as the convolutions can tell shapes apart, and then climbs to
+# the top. The article's layer uses as much arithmetic and leaves chance a little, not more. It runs, and all its
+# shapes fit; in notebook 3 you find out what is wrong with it.
 
 # %%
 final = {kind: network.history[-1] for kind, network in trained.items()}
@@ -127,10 +131,10 @@ assert abs(final["none"].accuracy - probe.CHANCE) <= 0.05
 # %% [markdown]
 # ## Look at where it looks
 #
-# Attention gives each cell a set of *weights*: one number for every place it can read from, all positive, summing to
-# one. A large weight means "I take much from there". The network has four *heads*, which are four independent sets of
-# weights. The cell that asks is called the **query**, a place that can be read is called a **key** (no relation to the
-# coloured shapes: the word is older than this data set).
+# Attention gives each cell a set of *weights*: one number for every place it can read from, all positive,
+# summing to one. A large weight means "I take much from there". The network has four *heads*, which are four
+# independent sets of weights. The cell that asks is called the **query**, a place that can be read is called a
+# **key** (no relation to the coloured shapes: the word is older than this data set).
 #
 # Take the first picture and ask at the cell of its first lock. Where should it look?
 
@@ -147,12 +151,12 @@ query = seen.query_at(pair.lock.row, pair.lock.column)
 plots.show(plots.explorer_figure(seen, query), plots.explorer_alt(seen, query))
 
 # %% [markdown]
-# At least one head lights up on the key of the same shape: nobody told it to, it was only told the colour. The grid of
-# keys is coarser than the grid of queries, 8 × 8 instead of 16 × 16. That is the "down-sampled" in Mobile MQA, and
-# what it saves is the subject of notebook 2.
+# At least one head lights up on the key of the same shape: nobody told it to, it was only told the colour. The
+# grid of keys is coarser than the grid of queries, 8 × 8 instead of 16 × 16. That is the "down-sampled" in
+# Mobile MQA, and what it saves is the subject of notebook 2.
 #
-# One picture proves little. So count, over 256 pictures the network has not seen: for how many of the locks does a
-# head put its *strongest* weight exactly on the cell of the lock's own key?
+# One picture proves little. So count, over 256 pictures the network has not seen: for how many of the locks does
+# a head put its *strongest* weight exactly on the cell of the lock's own key?
 
 # %%
 unseen = probe.draw(256, seed=10_000, split="val")
@@ -162,9 +166,9 @@ print("each head:", ", ".join(f"{share:.0%}" for share in by_head), f"· some he
 print(f"a head that looked anywhere at random: {1 / len(seen.k):.1%}")
 
 # %% [markdown]
-# A word of caution beside the first map, and not at the end: attention weights show what a layer *reads*, not why the
-# network *answers* as it does. Here we can check the one against the other, because we know which key is the right one.
-# In a photo nobody knows, and a bright spot is not an explanation.
+# A word of caution beside the first map, and not at the end: attention weights show what a layer *reads*, not
+# why the network *answers* as it does. Here we can check the one against the other, because we know which key is
+# the right one. In a photo nobody knows, and a bright spot is not an explanation.
 #
 # Now move the query yourself. The sliders choose the cell that asks.
 
@@ -174,8 +178,9 @@ explorer.show(seen, query=query)
 # %% [markdown]
 # ## Was that luck?
 #
-# One seed can be lucky. The table below was recorded once, with five seeds for each kind of attention, and lies in
-# `data/probe/seeds.json` with the versions and the machine it was made on (`python -m mqa_lib probe` makes it again).
+# One seed can be lucky. The table below was recorded once, with five seeds for each kind of attention, and lies
+# in `data/probe/seeds.json` with the versions and the machine it was made on (`python -m mqa_lib probe` makes it
+# again).
 
 # %%
 home = next(
@@ -193,12 +198,12 @@ Markdown("\n".join(rows))
 # ## What you know now
 #
 # Convolutions with a small window cannot answer a question whose answer lies elsewhere, however long they train.
-# One layer of attention can, and it learns where to look from the answers alone. What a layer reads can be drawn, and
-# here even be counted. And code that runs and whose shapes fit can still be wrong.
+# One layer of attention can, and it learns where to look from the answers alone. What a layer reads can be
+# drawn, and here even be counted. And code that runs and whose shapes fit can still be wrong.
 #
-# Three questions to take along: why is the list of keys four times shorter than the list of queries, and why does that
-# cost so little here? What would happen with locks so small that a key cell holds two shapes? How much of this would
-# you believe if there were no line without attention in the chart?
+# Three questions to take along: why is the list of keys four times shorter than the list of queries, and why
+# does that cost so little here? What would happen with locks so small that a key cell holds two shapes? How much
+# of this would you believe if there were no line without attention in the chart?
 #
 # Next: `02_derive_the_formula`, where the layer is taken apart, step by step.
 
