@@ -56,8 +56,8 @@ class View:
 def run(model: nn.Module, batch: Float[Tensor, "1 3 rows columns"]) -> list[View]:
     """Return what every attention layer of `model` saw in `batch`, in the order in which they ran.
 
-    The model runs in evaluation mode, without gradients, and every module's mode is put back. Of a layer that runs
-    more than once, the last run is kept.
+    The model runs in evaluation mode, and every module's mode is put back. Of a layer that runs more than once, the
+    last run is kept. Gradients flow back to `batch` if it asks for them, and are not computed otherwise.
 
     Raises:
         ValueError: The model holds no attention over a grid, or runs none of it.
@@ -69,34 +69,40 @@ def run(model: nn.Module, batch: Float[Tensor, "1 3 rows columns"]) -> list[View
             f"Give a model with one of these ({sum(1 for _ in model.modules())} modules were looked at)."
         )
         raise checks.refuse("model", type(model).__name__, rule, way_out)
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with torch.set_grad_enabled(batch.requires_grad):
+            views = _run_hooked(model, layers, batch)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if not views:
+        way_out = "Give a model whose forward pass uses its attention."
+        rule = f"did not run its attention ({', '.join(layers)})"
+        raise checks.refuse("model", type(model).__name__, rule, way_out)
+    return views
+
+
+def _run_hooked(
+    model: nn.Module, layers: dict[str, nn.Module], batch: Float[Tensor, "1 3 rows columns"]
+) -> list[View]:
     maps: dict[str, Tensor] = {}
     tokens: dict[str, tuple[Tensor, ...]] = {}
     hooks = [layer.register_forward_pre_hook(_keep_map(maps, name)) for name, layer in layers.items()]
     for name, layer in layers.items():
         if kind(layer) == "AIFI":
             # What AIFI hands on already holds the embedding of the positions, and the norm where that comes first.
-            hooks.append(
-                _attention_of(layer).register_forward_pre_hook(_keep_tokens(tokens, name), with_kwargs=True)
+            hook = _attention_of(layer).register_forward_pre_hook(
+                _keep_tokens(tokens, name), with_kwargs=True
             )
-    modes = {module: module.training for module in model.modules()}
+            hooks.append(hook)
     try:
-        model.eval()
-        with torch.no_grad():
-            model(batch)
-            for hook in hooks:
-                hook.remove()
-            views = [_view(name, layers[name], x, tokens.get(name, ())) for name, x in maps.items()]
+        model(batch)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    if not views:
-        way_out = "Give a model whose forward pass uses its attention."
-        raise checks.refuse(
-            "model", type(model).__name__, f"did not run its attention ({', '.join(layers)})", way_out
-        )
-    return views
+    return [_view(name, layers[name], x, tokens.get(name, ())) for name, x in maps.items()]
 
 
 def kind(layer: nn.Module) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Float16, Float32, UInt8
-from torch import nn
+from torch import Tensor, nn
 
 from mqa_lib import checks, hooks, pictures
 
@@ -259,16 +259,53 @@ def capture(
         ValueError: The picture cannot be read, the model holds no such layer, or none of them ran.
     """
     picture = pictures.read(image)
+    core, batch = _core_and_batch(model, picture, size)
+    said = weights_are or getattr(model, "card", {}).get("weights_are") or getattr(model, "weights_are", None)
+    return [_record(view, picture, said or _UNSAID) for view in hooks.run(core, batch)]
+
+
+def reach(
+    model: nn.Module, image: pictures.Picture, layer: str, key: int, size: int | None = None
+) -> Rectangle:
+    """Return the part of the picture that one key of a layer knows of: where a changed pixel can change it.
+
+    It is larger than the key's footprint, because the cells of the layer's map already see more than their own place.
+    It is found from the key's gradient, and may miss pixels behind a unit that is switched off for this picture.
+
+    Args:
+        model: As in `capture`.
+        image: As in `capture`.
+        layer: Name of the layer, as in a record.
+        key: Number of the key.
+        size: As in `capture`.
+
+    Raises:
+        ValueError: The model has no such layer or the layer no such key, or as `capture`.
+    """
+    picture = pictures.read(image)
+    core, batch = _core_and_batch(model, picture, size)
+    views = {view.name: view for view in hooks.run(core, batch.requires_grad_())}
+    k = views[checks.one_of("layer", layer, views)].k
+    chosen = k[:, _index("key", key, k.shape[1])].square().sum()
+    touched = torch.autograd.grad(chosen, batch)[0][0].abs().sum(0).cpu().numpy() > 0
+    edges = []
+    for axis, extent in ((1, picture.shape[0]), (0, picture.shape[1])):
+        pixels = np.flatnonzero(touched.any(axis))
+        scale = extent / touched.shape[1 - axis]
+        edges.append((float(pixels[0] * scale), float((pixels[-1] + 1) * scale)))
+    return Rectangle(edges[0][0], edges[1][0], edges[0][1], edges[1][1])
+
+
+def _core_and_batch(
+    model: nn.Module, picture: UInt8[np.ndarray, "height width 3"], size: int | None
+) -> tuple[nn.Module, Float[Tensor, "1 3 rows columns"]]:
+    """Return the network itself, and the picture as it wants it."""
     names = [parent.__name__ for parent in type(model).__mro__]
     core: Any = model.model if _DETECTORS[0] in names else model
-    card = getattr(model, "card", {})
     if size is None and any(name in names for name in _DETECTORS):
-        size = card.get("imgsz") or getattr(model, "overrides", {}).get("imgsz") or 640
-    weight = next(core.parameters(), torch.zeros(()))
+        size = getattr(model, "card", {}).get("imgsz") or getattr(model, "overrides", {}).get("imgsz") or 640
     target = None if size is None else (checks.positive("size", size), size)
-    seen = hooks.run(core, pictures.tensor(picture, target).to(weight))
-    weights_are = weights_are or card.get("weights_are") or getattr(model, "weights_are", None) or _UNSAID
-    return [_record(view, picture, weights_are) for view in seen]
+    return core, pictures.tensor(picture, target).to(next(core.parameters(), torch.zeros(())))
 
 
 def _record(

@@ -6,7 +6,7 @@ from matplotlib.colors import Normalize
 
 from mqa_lib import plots
 from mqa_lib.plots import attention
-from mqa_lib.record import AttentionRecord
+from mqa_lib.record import AttentionRecord, Rectangle
 
 CELL = 6.0
 LINKED = 7, 11  # a query and the key that it reads, in a layer of 5 × 7 queries and 3 × 4 keys of stride 2
@@ -106,3 +106,9 @@ def test_entropy_figure_has_a_dot_at_each_head_s_median_and_a_line_at_the_unifor
     np.testing.assert_allclose(ax.lines[0].get_xdata(), medians)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["made, head 0", "made, head 1"]
     assert ax.collections[1].get_segments()[0][0][0] == pytest.approx(np.log2(12))
+
+
+def test_reach_figure_states_the_sizes_of_footprint_and_reach():
+    fig = plots.reach_figure(linked(), 0, Rectangle(0.0, 0.0, 20.0, 25.0))
+    said = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert said == ["made from these cells: 12 × 12 px", "knows of these pixels: 20 × 25 px"]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mqa_lib import MobileMQA, MultiHeadAttention2d
-from mqa_lib.record import AttentionRecord, capture, entropy
+from mqa_lib.record import AttentionRecord, capture, entropy, reach
 
 # float16 keeps 11 bits; scores of a few units are then off by thousandths, and so are the weights
 TOLERANCE = 2e-3
@@ -186,3 +186,15 @@ def test_what_the_weights_are_comes_from_the_caller_else_from_the_model_else_is_
 def test_a_layer_that_ran_in_half_precision_is_recorded_too():
     record = capture(network(layer(kv_stride=2)).bfloat16(), picture())[0]
     np.testing.assert_allclose(record.weights().sum(-1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("key", [0, 31, 62])
+def test_a_key_knows_of_just_its_footprint_where_cells_do_not_overlap(key):
+    model = network(layer(kv_stride=2))
+    assert reach(model, picture(), "1", key) == capture(model, picture())[0].footprint(key)
+
+
+def test_a_key_knows_of_more_where_the_cells_before_it_overlap():
+    model = nn.Sequential(nn.Conv2d(3, 8, 7, 4, 3), layer(kv_stride=2))
+    top, left, bottom, right = reach(model, picture(), "1", 31)  # row 3, column 4: cells 5…7 and 7…9
+    assert (top, left, bottom, right) == (5 * 4 - 3, 7 * 4 - 3, 7 * 4 + 4, 9 * 4 + 4)

@@ -8,7 +8,7 @@ from mqa_lib.plots.attention import (
     same_pixel_figure,
 )
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
-from mqa_lib.plots.derivation import heat_maps, key_centres, scale_effect
+from mqa_lib.plots.derivation import head_shapes, heat_maps, key_centres, scale_effect
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout
 from mqa_lib.plots.style import HEAT, PALETTE, LivePicture, figure, png, show
 from mqa_lib.plots.training import curves, scenes
@@ -24,6 +24,7 @@ __all__ = [
     "explorer_alt",
     "explorer_figure",
     "figure",
+    "head_shapes",
     "heat_maps",
     "key_centres",
     "model_costs",
