@@ -4,22 +4,19 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mqa_lib import rtdetr
 from mqa_lib.rtdetr import audit
 from mqa_lib.rtdetr.article import ResNetLayer_MQA
 
 
 def test_the_article_s_model_has_the_parameters_of_its_log_row_by_row():
-    network = audit.with_one_class(rtdetr.load("rtdetr-resnet50-article").model)
+    network = audit.one_class("rtdetr-resnet50-article")
     assert tuple(audit.row_params(network)) == audit.PRINTED_ROWS
     assert audit.params(network) == sum(audit.PRINTED_ROWS) == audit.PRINTED_PARAMS
 
 
-def test_a_network_with_one_class_leaves_the_first_one_alone():
-    network = rtdetr.load("rtdetr-nano-stock").model
-    before = network.yaml["nc"], audit.params(network)
-    assert audit.with_one_class(network).yaml["nc"] == 1
-    assert (network.yaml["nc"], audit.params(network)) == before
+def test_a_network_for_one_class_answers_for_one_class():
+    network = audit.one_class("rtdetr-nano-stock")
+    assert (network.yaml["nc"], network.model[-1].nc) == (1, 1)
 
 
 @pytest.mark.parametrize("stage", audit.STAGES, ids=lambda stage: f"stride {stage.stride}")
@@ -56,10 +53,15 @@ def test_at_640_px_the_attention_costs_six_times_what_the_article_prints_for_the
     ("name", "expected"), [("rtdetr-resnet50-stock", 132.37), ("rtdetr-resnet50-mobile-mqa", 136.06)]
 )
 def test_ultralytics_counts_the_stock_and_the_recommended_model(name, expected):
-    network = audit.with_one_class(rtdetr.load(name).model)
+    network = audit.one_class(name)
     assert audit.counted_gflops(network) == pytest.approx(expected, abs=0.3)  # counters differ by version
 
 
 def test_a_size_that_the_strides_do_not_divide_is_refused():
     with pytest.raises(ValueError, match=r"`size_px` \(=650\) must be divisible by `stride` \(=32\)"):
         audit.STAGES[0].block_cost(650)
+
+
+def test_an_unknown_model_is_refused():
+    with pytest.raises(ValueError, match=r"`name` \(='rtdetr-tiny'\) is not known\. Use one of: rtdetr-nano"):
+        audit.one_class("rtdetr-tiny")
