@@ -1,0 +1,50 @@
+"""The pictures of the derivation hold the numbers they were given, and their alternative text says them."""
+
+import numpy as np
+import pytest
+
+from mqa_lib import cost, plots
+
+
+def test_a_heat_map_says_where_its_highest_value_lies() -> None:
+    values = np.zeros((5, 7))
+    values[3, 2] = 1.25
+    fig, alt = plots.heat_maps({"weights": values}, mark=(1, 4))
+    assert "row 1, column 4 marked" in alt
+    assert "weights: from 0.00 to 1.25, highest at row 3, column 2" in alt
+    assert np.array_equal(fig.axes[0].images[0].get_array(), values)
+
+
+def test_the_mark_surrounds_its_cell() -> None:
+    fig, _ = plots.heat_maps({"weights": np.eye(5)}, mark=(1, 4))
+    square = fig.axes[0].patches[0]
+    assert (square.get_x(), square.get_y(), square.get_width()) == (3.5, 0.5, 1)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_key_centres_lie_where_the_formulas_put_them(stride: int) -> None:
+    fig, alt = plots.key_centres(13, 17, [stride])
+    rows, columns = cost.key_grid(13, 17, stride)
+    drawn = fig.axes[0].collections[1].get_offsets()
+    expected = [
+        (cost.key_centre(column, stride), cost.key_centre(row, stride))
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    assert drawn.tolist() == [list(pair) for pair in expected]
+    assert f"kv_stride {stride}: {rows} by {columns} keys" in alt
+
+
+def test_the_effect_of_the_scale_is_drawn_as_measured() -> None:
+    variances, entropies = {"none": [4.0, 16.0]}, {"none": [0.75, 0.25]}
+    fig, alt = plots.scale_effect([4, 16], variances, entropies)
+    assert fig.axes[0].lines[0].get_ydata().tolist() == variances["none"]
+    assert fig.axes[1].lines[0].get_ydata().tolist() == entropies["none"]
+    assert "none: variance 16.0, entropy 0.25" in alt
+
+
+def test_heads_are_as_many_and_as_high_as_they_have_tokens() -> None:
+    fig, alt = plots.head_shapes(num_heads=3, queries=35, keys=11)
+    heights = [sorted(bar.get_height() for bar in ax.patches) for ax in fig.axes]
+    assert heights == [[35] * 9, [35] * 5, [11, 11, 35, 35, 35]]
+    assert "Mobile MQA: 3 of q, 1 each of k and v with 11 tokens" in alt
