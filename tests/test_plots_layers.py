@@ -1,0 +1,55 @@
+"""The pictures of right and wrong layers draw the numbers they are given and say them in their alternative text."""
+
+import numpy as np
+import pytest
+
+from mqa_lib import plots
+
+
+def test_a_token_grid_writes_every_token_where_it_is_and_says_what_token_0_is_made_of():
+    by_pixel, by_row = np.tile(np.arange(6), (3, 1)), np.repeat(np.arange(6), 3).reshape(3, 6)
+    fig, alt = plots.token_layout({"right": by_pixel, "view": by_row})
+    for ax, grid in zip(fig.axes, (by_pixel, by_row), strict=True):
+        written = {text.get_position(): int(text.get_text()) for text in ax.texts}
+        assert all(written[column, row] == token for (row, column), token in np.ndenumerate(grid))
+    assert "right: token 0 is made of pixel 0;" in alt
+    assert "view: token 0 is made of pixels 0, 1, 2." in alt
+
+
+def test_output_maps_share_one_scale():
+    maps = {"small": np.full((3, 5), 0.25), "large": np.linspace(0, 7, 15).reshape(3, 5)}
+    fig, alt = plots.output_maps(maps, "distance")
+    images = [ax.images[0] for ax in fig.axes if ax.images]
+    assert {image.get_clim() for image in images} == {(0, 7)}
+    assert "small: 1 different values" in alt
+    assert "large: 15 different values" in alt
+
+
+def test_errors_are_dots_at_their_values_and_zero_stays_in_sight():
+    fig, alt = plots.oracle_errors(
+        {"ours": {"spec": 0.0, "timm": 3e-15}, "theirs": {"spec": 7.0, "timm": 11.0}}, 2e-16
+    )
+    ax = fig.axes[0]
+    ours, theirs = (line.get_xdata() for line in ax.lines[:2])
+    assert list(theirs) == [7.0, 11.0]
+    assert ours[1] == 3e-15
+    assert ax.get_xlim()[0] < ours[0] < 2e-16
+    assert [text.get_text() for text in ax.texts] == ["0", "3e-15", "7.0", "11.0"]
+    assert "theirs against timm: 1.1e+01" in alt
+
+
+def test_model_costs_stack_to_the_total_that_is_written_beside_them():
+    gflops = {"stock": {"base": 13.0, "products": 0.0}, "other": {"base": 13.0, "products": 29.0}}
+    fig, alt = plots.model_costs(gflops, {"stock": 5_000_000, "other": 7_000_000})
+    bars = fig.axes[0].patches
+    assert max(bar.get_x() + bar.get_width() for bar in bars) == pytest.approx(42)
+    assert [text.get_text() for text in fig.axes[0].texts] == ["13.0", "42.0 = 13.0 + 29.0"]
+    assert [text.get_text() for text in fig.axes[1].texts] == ["5.00", "7.00"]
+    assert "in all 42.0, and 7.00 million parameters" in alt
+
+
+def test_score_memory_draws_every_stage_and_says_none_where_there_is_no_attention():
+    fig, alt = plots.score_memory({"theirs": [5.0, 0.5], "ours": [0.0, 0.25]}, ["stride 4", "stride 8"])
+    assert sorted(bar.get_height() for bar in fig.axes[0].patches) == [0, 0.25, 0.5, 5.0]
+    assert [text.get_text() for text in fig.axes[0].texts] == ["5", "0.5", "none", "0.25"]
+    assert "ours: 0 at stride 4, 0.25 at stride 8" in alt
