@@ -151,6 +151,11 @@ class AttentionRecord:
             self.key_size,
         )
 
+    def key_centres(self) -> Float[np.ndarray, "keys 2"]:
+        """Return the middle of every key's footprint, (row, column) of the picture, before the border cuts it."""
+        places = np.indices(self.key_grid).reshape(2, -1).T
+        return np.array(self.key_origin) + np.array(self.key_size) / 2 + places * np.array(self.key_step)
+
     def query_cell_of(self, query: int) -> Rectangle:
         """Return the part of the picture that one query stands for."""
         place = divmod(self._query(query), self.query_grid[1])

@@ -1,5 +1,7 @@
 """Look at attention: move a query over a picture and see what every head reads there."""
 
+from mqa_lib.explorer.evidence import Hits, Painted, at_the_key, painted_over
 from mqa_lib.explorer.view import Explorer, show
+from mqa_lib.explorer.words import layer_name
 
-__all__ = ["Explorer", "show"]
+__all__ = ["Explorer", "Hits", "Painted", "at_the_key", "layer_name", "painted_over", "show"]

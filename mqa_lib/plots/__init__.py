@@ -1,10 +1,14 @@
 """Arrays in, Axes out: the only door to matplotlib and seaborn, a file for each subject."""
 
 from mqa_lib.plots.attention import (
+    entropy_alt,
     entropy_figure,
     explorer_alt,
     explorer_figure,
+    query_figure,
+    reach_alt,
     reach_figure,
+    same_pixel_alt,
     same_pixel_figure,
 )
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
@@ -20,6 +24,7 @@ __all__ = [
     "cost_bars",
     "cost_curves",
     "curves",
+    "entropy_alt",
     "entropy_figure",
     "explorer_alt",
     "explorer_figure",
@@ -31,8 +36,11 @@ __all__ = [
     "oracle_errors",
     "output_maps",
     "png",
+    "query_figure",
+    "reach_alt",
     "reach_figure",
     "roofline",
+    "same_pixel_alt",
     "same_pixel_figure",
     "scale_effect",
     "scenes",

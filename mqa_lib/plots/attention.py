@@ -121,6 +121,11 @@ def same_pixel_figure(
     return fig
 
 
+def same_pixel_alt(records: Sequence[AttentionRecord], row: int, column: int) -> str:
+    """Return what `same_pixel_figure` shows, as sentences."""
+    return " ".join(explorer_alt(record, record.query_at(row, column)) for record in records)
+
+
 def entropy_figure(records: Sequence[AttentionRecord], names: Sequence[str]) -> Figure:
     """Return how much each head chooses: the entropy of its queries beside that of reading every key alike.
 
@@ -171,6 +176,32 @@ def entropy_figure(records: Sequence[AttentionRecord], names: Sequence[str]) -> 
 def weight_scale(maps: Float[np.ndarray, "heads rows columns"]) -> Normalize:
     """Return the scale that these weights share: from 0 to the largest, at least to four times 1 / keys."""
     return Normalize(0, max(float(maps.max()), 4 / maps[0].size))
+
+
+def entropy_alt(records: Sequence[AttentionRecord], names: Sequence[str]) -> str:
+    """Return what `entropy_figure` shows, as a sentence."""
+    said = []
+    for record, name in zip(records, names, strict=True):
+        medians = ", ".join(f"{bits:.1f}" for bits in np.median(record.entropy(), axis=1))
+        said.append(f"{name} {medians} of at most {record.uniform_entropy:.1f} bits")
+    return f"Median entropies of the heads: {'; '.join(said)}."
+
+
+def query_figure(record: AttentionRecord, query: int) -> Figure:
+    """Return the picture with a query's cell outlined and nothing else, to guess on."""
+    fig, ax = figure(width=3.8, height=4.0)
+    draw_picture(ax, record, query)
+    return fig
+
+
+def reach_alt(record: AttentionRecord, key: int, reach: Rectangle) -> str:
+    """Return what `reach_figure` shows, as a sentence."""
+    row, column = divmod(key, record.key_grid[1])
+    small, large = (
+        f"{part.bottom - part.top:.0f} by {part.right - part.left:.0f}"
+        for part in (record.footprint(key), reach)
+    )
+    return f"The key at row {row}, column {column} is made from cells of {small} pixels and knows of {large} pixels."
 
 
 def reach_figure(record: AttentionRecord, key: int, reach: Rectangle) -> Figure:
