@@ -293,7 +293,7 @@ def generate(
 def count_objects(root: str | Path) -> dict[str, dict[str, int]]:
     """Return how many objects of each class the label files of each split hold."""
     counts = {}
-    for folder in sorted(Path(root, "labels").iterdir()):
+    for folder in sorted(folder for folder in Path(root, "labels").iterdir() if folder.is_dir()):
         labels = [
             int(line.split()[0]) for file in folder.glob("*.txt") for line in file.read_text().splitlines()
         ]

@@ -38,11 +38,13 @@ def test_the_card_counts_the_objects_that_the_label_files_hold():
 
 def test_a_stopped_generation_goes_on_where_it_was(tmp_path):
     keys_and_locks.generate(tmp_path, train=3, val=1, seed=5)
+    (tmp_path / "labels" / "train.cache").write_bytes(b"ultralytics keeps such files here")
     first = tmp_path / "images" / "train" / "000000.png"
     before = first.stat().st_mtime_ns
     keys_and_locks.generate(tmp_path, train=5, val=1, seed=5)
     assert first.stat().st_mtime_ns == before
     assert len(list((tmp_path / "images" / "train").glob("*.png"))) == 5
+    assert keys_and_locks.count_objects(tmp_path).keys() == {"train", "val"}
 
 
 def test_a_folder_made_with_another_seed_is_refused(tmp_path):

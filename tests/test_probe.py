@@ -1,0 +1,80 @@
+"""The probe shows what attention is for: chance without it, nearly all locks with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mqa_lib import probe
+
+SEEDS = Path(__file__).parents[1] / "data" / "probe" / "seeds.json"
+
+
+def recorded(attention, kv_stride):
+    rows = json.loads(SEEDS.read_text())["rows"]
+    return [row["accuracy"] for row in rows if (row["attention"], row["kv_stride"]) == (attention, kv_stride)]
+
+
+def test_over_five_recorded_seeds_mobile_mqa_names_95_percent_and_no_attention_stays_at_chance():
+    with_attention, without = recorded("mobile-mqa", 2), recorded("none", 1)
+    assert len(with_attention) == len(without) == 5
+    assert min(with_attention) >= 0.95
+    assert all(abs(accuracy - probe.CHANCE) <= 0.05 for accuracy in without)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return probe.train("mobile-mqa", kv_stride=2, seed=17, steps=150)
+
+
+def test_150_steps_with_mobile_mqa_name_95_percent_of_the_locks_for_a_seed_that_is_not_recorded(
+    trained,
+):
+    assert trained.history[-1].accuracy >= 0.95
+
+
+def test_some_head_puts_its_strongest_key_on_the_matching_key_for_most_locks(trained):
+    hits = trained.key_hits(probe.draw(64, seed=12, split="val"))
+    assert hits.shape == (4, 4 * 64)
+    assert hits.any(0).double().mean() > 0.75
+
+
+def test_without_attention_a_cell_sees_no_farther_than_its_window():
+    network = probe.Probe("none").eval()
+    x = torch.rand(1, 3, probe.SIZE, probe.SIZE, requires_grad=True)
+    network(x)[0, :, 8, 8].sum().backward()
+    seen = x.grad.abs().sum((0, 1)).nonzero()
+    assert (seen.max(0).values - seen.min(0).values + 1).max() <= 19
+
+
+def test_every_lock_and_key_lies_in_the_cell_that_the_batch_names():
+    batch = probe.draw(5, seed=3)
+    pairs = [pair for scene in batch.scenes for pair in scene.pairs]
+    for pair, lock, key in zip(pairs, batch.lock_cell, batch.key_cell, strict=True):
+        assert (lock // probe.GRID * probe.CELL, lock % probe.GRID * probe.CELL) == (
+            pair.lock.row,
+            pair.lock.column,
+        )
+        assert (key // probe.GRID * probe.CELL, key % probe.GRID * probe.CELL) == (
+            pair.key.row,
+            pair.key.column,
+        )
+
+
+def test_taking_pictures_takes_their_locks_along():
+    batch = probe.draw(5, seed=3)
+    taken = batch.take(torch.tensor([3, 1]))
+    assert torch.equal(taken.pictures, batch.pictures[[3, 1]])
+    assert taken.lock_cell.tolist() == batch.lock_cell.view(5, 4)[[3, 1]].flatten().tolist()
+    assert taken.lock_picture.tolist() == [0] * 4 + [1] * 4
+
+
+def test_the_same_seed_trains_the_same_probe():
+    first, second = (probe.train("mobile-mqa", seed=5, steps=3, pictures=64) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_probe_without_shared_keys_has_no_hits_to_count():
+    with pytest.raises(ValueError, match=r"`attention` \(=none\) has no shared keys.*Train `mobile-mqa`"):
+        probe.Probe("none").key_hits(probe.draw(1))
