@@ -27,8 +27,8 @@ class DataError(ValueError):
 class Report:
     """What a data set holds and what is wrong with it.
 
-    `problems` has one sentence for each offending file or setting; `pictures` and `objects` count by split and by
-    split and class.
+    `problems` has one sentence for each offending file or setting, folders first; `pictures` and `objects` count by
+    split and by split and class.
     """
 
     path: Path
@@ -77,7 +77,7 @@ def validate(path: str | Path) -> Report:
     for split in ("train", "val", "test"):
         if settings.get(split) is None:
             if split != "test":
-                report.problems.append(f"`{split}` is not in {path.name}. Add the folder of its pictures.")
+                report.problems.insert(0, f"`{split}` is not in {path.name}. Add the folder of its pictures.")
             continue
         _check_split(report, root, split, root / settings[split])
     return report
@@ -111,7 +111,7 @@ def _check_split(report: Report, root: Path, split: str, folder: Path) -> None:
     pictures = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
     report.pictures[split] = len(pictures)
     if not pictures:
-        report.problems.append(f"`{split}`: {folder} holds no pictures ({', '.join(sorted(PICTURES))}).")
+        report.problems.insert(0, f"`{split}`: {folder} holds no pictures ({', '.join(sorted(PICTURES))}).")
         return
     labelled = 0
     for picture in tqdm(pictures, desc=f"check {split}", unit=" pictures", leave=False, disable=None):
@@ -119,11 +119,12 @@ def _check_split(report: Report, root: Path, split: str, folder: Path) -> None:
         label = _label_file(picture)
         if label.exists():
             labelled += 1
-            for problem, index in _label_lines(label, report.names):
-                if problem:
-                    report.problems.append(f"{_short(label, root)}, {problem}")
-                else:
-                    report.objects[split, index] += 1
+            lines = list(_label_lines(label, report.names))
+            bad = [problem for problem, _ in lines if problem]
+            if bad:
+                more = f" And {len(bad) - 1} more lines." if len(bad) > 1 else ""
+                report.problems.append(f"{_short(label, root)}, {bad[0]}{more}")
+            report.objects.update((split, index) for problem, index in lines if not problem)
     if labelled == 0:
         where = _short(_label_file(pictures[0]).parent, root)
         report.problems.append(f"`{split}`: no picture has a label file. They are looked for in {where}.")

@@ -87,7 +87,7 @@ Markdown("\n".join(rows))
 colours = {name: evaluate.lock_colours(model, DATA) for name, model in models.items()}
 for name, counted in colours.items():
     print(
-        f"{NAMES[name]:>16}: found {counted.found} of {counted.locks} locks, {counted.share_right:.1%} in the right colour"
+        f"{NAMES[name]:>16}: {counted.found} of {counted.locks} locks found, {counted.share_right:.1%} rightly coloured"
     )
 
 # %% [markdown]

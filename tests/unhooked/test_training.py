@@ -93,7 +93,7 @@ def test_bad_data_is_refused_before_anything_is_made(data, tmp_path):
     refused = subprocess.run(command(tmp_path / "data.yaml", folder), capture_output=True, text=True)
     assert refused.returncode == 2 and not folder.exists()
     assert (
-        "`val`" in refused.stderr and "line 1: class" in refused.stderr and "Traceback" not in refused.stderr
+        "`val`" in refused.stderr and ": class 1 is not in" in refused.stderr and "Traceback" not in refused.stderr
     )
 
 

@@ -54,11 +54,20 @@ def test_a_picture_that_is_cut_off_is_named(data):
         yolo.checked(data)
 
 
-def test_more_than_twenty_problems_are_named_up_to_twenty_and_counted(data):
-    (data / "labels/train/000000.txt").write_text("9 0.5 0.5 0.1 0.1\n" * 25)
-    with pytest.raises(yolo.DataError, match=r"line 20: (.|\n)*and 5 more$") as caught:
+def test_more_than_twenty_files_are_named_up_to_twenty_and_counted(data):
+    for number in range(25):
+        shutil.copy(data / "images/train/000000.png", data / f"images/train/1{number:05d}.png")
+        (data / f"labels/train/1{number:05d}.txt").write_text("9 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(yolo.DataError, match=r"train/100019.txt, line 1: .*\n  and 5 more$") as caught:
         yolo.checked(data)
-    assert "line 21" not in str(caught.value)
+    assert "train/100020.txt" not in str(caught.value)
+
+
+def test_a_file_with_several_bad_lines_is_named_once(data):
+    (data / "labels/train/000000.txt").write_text("9 0.5 0.5 0.1 0.1\n" * 3)
+    assert [problem for problem in yolo.validate(data).problems if "000000.txt" in problem] == [
+        "labels/train/000000.txt, line 1: class 9 is not in `names` (0 to 4). And 2 more lines."
+    ]
 
 
 def test_a_missing_yaml_is_named(tmp_path):
