@@ -1,12 +1,17 @@
 """What the article prints about its model, and what its model is: parameters row by row, GFLOPs with the attention."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.nn.tasks import RTDETRDetectionModel, yaml_model_load
 from ultralytics.utils.torch_utils import get_flops
 
 from mqa_lib import checks, cost
+from mqa_lib.blocks import MobileMQABlock
 from mqa_lib.cost import Cost
 from mqa_lib.rtdetr import build
 from mqa_lib.rtdetr.article import KEY_DIM, NUM_HEADS
@@ -60,6 +65,11 @@ PROJECTIONS = ("projections",)
 MATRIX_PRODUCTS = ("scores", "weighted values")
 
 
+def article_gflops(size_px: int, *kinds: str) -> float:
+    """Return the GFLOPs of the article's attention in all stages, of some kinds of step or of all."""
+    return sum(stage.gflops(size_px, *kinds) for stage in STAGES)
+
+
 def one_class(name: str) -> RTDETRDetectionModel:
     """Return the untrained network of a model in `MODELS` for one class, as in the article's log.
 
@@ -84,7 +94,7 @@ def counted_gflops(network: nn.Module, size_px: int = 640) -> float:
     """Return the GFLOPs that ultralytics counts for a square picture.
 
     Do not ask it for the article's network at 640 px: its counter would run the network at full size, with score
-    matrices of several GiB. `Stage.gflops` says what that network adds to the stock one.
+    matrices of several GiB. `article_gflops` says what that network adds to the stock one.
 
     Raises:
         RuntimeError: The counter failed, which it tells by a count of 0.
@@ -93,3 +103,59 @@ def counted_gflops(network: nn.Module, size_px: int = 640) -> float:
     if counted == 0:
         raise RuntimeError(f"ultralytics could not count the operations of {type(network).__name__}.")
     return counted
+
+
+@torch.no_grad()
+def torch_gflops(network: nn.Module, size_px: int) -> float:
+    """Return the GFLOPs that PyTorch counts while the network runs on a square picture; fused attention is left out.
+
+    The article's layer fuses nothing, so all of it is counted. Keep `size_px` small for it.
+    """
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, size_px, size_px))
+    return counter.get_total_flops() / 1e9
+
+
+@torch.no_grad()
+def answer(network: nn.Module, x: Float[Tensor, "batch 3 height width"]) -> str:
+    """Return the shape of what the network answers to `x`, or what PyTorch said when it stopped."""
+    try:
+        return " × ".join(map(str, network(x)[0].shape))
+    except RuntimeError as error:
+        return f"stops: {str(error).splitlines()[0][:48]}…"
+
+
+@torch.no_grad()
+def decoder_maps(network: nn.Module, x: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+    """Return the maps that the last row of the network, its decoder, receives for `x`."""
+    received: list[Tensor] = []
+    decoder = network.model[-1]  # type: ignore[index]
+    handle = decoder.register_forward_pre_hook(lambda _, inputs: received.extend(inputs[0]))  # type: ignore[union-attr]
+    try:
+        network(x)
+    finally:
+        handle.remove()
+    return received
+
+
+def carry_over(stock: nn.Module, mobile: nn.Module) -> None:
+    """Copy the weights of the stock network into one that has additional rows of `MobileMQABlock`, row by row.
+
+    Raises:
+        ValueError: Without these rows the second network has more or fewer rows than the first.
+    """
+    theirs = list(stock.model)  # type: ignore[arg-type]
+    shared = [row for row in mobile.model if not isinstance(row, MobileMQABlock)]  # type: ignore[union-attr]
+    if len(theirs) != len(shared):
+        rule = f"must have as many rows as the other without its blocks (={len(shared)})"
+        raise checks.refuse("stock", f"{len(theirs)} rows", rule, "Use two variants of the same size.")
+    for source, target in zip(theirs, shared, strict=True):
+        target.load_state_dict(source.state_dict())
+
+
+def table(header: str, rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table; `header` names the columns between bars, whole numbers get their thousands parted."""
+    columns = [name.strip() for name in header.split("|")]
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -33,7 +33,6 @@ from pathlib import Path
 
 import torch
 from IPython.display import Markdown
-from torch.utils.flop_counter import FlopCounterMode
 
 from mqa_lib import cost, plots, record
 from mqa_lib.datasets import keys_and_locks
@@ -63,6 +62,7 @@ def fingerprint():
     return len(files), sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
+# %%
 before = fingerprint()
 print(f"{before[0]} files, fingerprint {before[1][:16]}…")
 
@@ -73,6 +73,7 @@ print(f"{before[0]} files, fingerprint {before[1][:16]}…")
 from mqa_lib import rtdetr
 from mqa_lib.rtdetr import audit
 
+# %%
 ours = rtdetr.load("rtdetr-resnet50-mobile-mqa")
 after = fingerprint()
 assert after == before
@@ -104,31 +105,24 @@ networks = {name: audit.one_class(name).eval() for name in rtdetr.MODELS}
 stock, article, mobile = (
     networks[f"rtdetr-resnet50-{variant}"] for variant in ("stock", "article", "mobile-mqa")
 )
-rows = audit.row_params(article)
-assert tuple(rows) == audit.PRINTED_ROWS
-assert sum(rows) == audit.PRINTED_PARAMS
 
 # %%
-lines = ["| row | layer | the article prints | we count | stock model |", "|---:|---|---:|---:|---:|"]
-for index, (printed, counted, plain) in enumerate(
-    zip(audit.PRINTED_ROWS, rows, audit.row_params(stock), strict=True)
-):
-    name = type(article.model[index]).__name__
-    lines.append(f"| {index} | {name} | {printed:,} | {counted:,} | {plain:,} |")
-lines.append(
-    f"| | **all** | **{audit.PRINTED_PARAMS:,}** | **{sum(rows):,}** | **{audit.params(stock):,}** |"
-)
-Markdown("\n".join(lines))
+rows, plain = audit.row_params(article), audit.row_params(stock)
+assert tuple(rows) == audit.PRINTED_ROWS and sum(rows) == audit.PRINTED_PARAMS
+layers = [type(row).__name__ for row in article.model]
+lines = [*zip(range(len(rows)), layers, audit.PRINTED_ROWS, rows, plain, strict=True)]
+lines.append(("", "all", audit.PRINTED_PARAMS, sum(rows), sum(plain)))
+Markdown(audit.table("row | layer | the article prints | we count | stock model", lines))
 
 # %% [markdown]
 # Every row agrees to the last parameter, so this *is* the article's model. Against the stock model only rows 1 to 4
 # differ: there each of the 16 bottlenecks of the ResNet got an attention.
 
 # %%
-added = sum(rows) - audit.params(stock)
-assert added == sum(rows[1:5]) - sum(audit.row_params(stock)[1:5]) > 0
+added = sum(rows) - sum(plain)
+assert added == sum(rows[1:5]) - sum(plain[1:5]) > 0
 Markdown(
-    f"The attention adds {added:,} parameters, {added / audit.params(stock):.2%} of the stock model. The article calls"
+    f"The attention adds {added:,} parameters, {added / sum(plain):.2%} of the stock model. The article calls"
     " the model lightweight; by parameters it is heavier than stock, because the attention replaces nothing."
 )
 
@@ -148,20 +142,18 @@ Markdown(
 # do the matrix products of one block cost there?
 
 # %%
-lines = [
-    "| stride | blocks | pixels n | products [GFLOPs] | projections [GFLOPs] | scores of one block [GiB] |"
-]
-lines.append("|---:|---:|---:|---:|---:|---:|")
-for stage in audit.STAGES:
-    products, projections = (
-        stage.gflops(SIZE_PX, *kinds) for kinds in (audit.MATRIX_PRODUCTS, audit.PROJECTIONS)
-    )
-    gib = stage.block_cost(SIZE_PX).score_bytes / 2**30
-    pixels = (SIZE_PX // stage.stride) ** 2
-    lines.append(
-        f"| {stage.stride} | {stage.blocks} | {pixels:,} | {products:.2f} | {projections:.2f} | {gib:.3f} |"
-    )
-Markdown("\n".join(lines))
+pixels = [(SIZE_PX // stage.stride) ** 2 for stage in audit.STAGES]
+products = [stage.gflops(SIZE_PX, *audit.MATRIX_PRODUCTS) for stage in audit.STAGES]
+projections = [stage.gflops(SIZE_PX, *audit.PROJECTIONS) for stage in audit.STAGES]
+gib = [stage.block_cost(SIZE_PX).score_bytes / 2**30 for stage in audit.STAGES]
+
+# %%
+header = "stride | blocks | pixels n | products [GFLOPs] | projections [GFLOPs] | scores of one block [GiB]"
+figures = ([f"{value:.3f}" for value in column] for column in (products, projections, gib))
+stages = [(stage.stride, stage.blocks) for stage in audit.STAGES]
+Markdown(
+    audit.table(header, [(*stage, *rest) for stage, *rest in zip(stages, pixels, *figures, strict=True)])
+)
 
 # %% [markdown]
 # Four times the pixels, sixteen times the products of a block (the first row has three blocks, the second four). At
@@ -169,26 +161,21 @@ Markdown("\n".join(lines))
 # a *single* picture. In training all of them have to be kept.
 
 # %%
-products, projections = (
-    sum(stage.gflops(SIZE_PX, *kinds) for stage in audit.STAGES)
-    for kinds in (audit.MATRIX_PRODUCTS, audit.PROJECTIONS)
-)
+assert pixels[0] == 25_600 and abs(products[0] / 3 / (products[1] / 4) - 16) < 1e-9
 stock_gflops, mobile_gflops = audit.counted_gflops(stock), audit.counted_gflops(mobile)
-true_gflops = stock_gflops + products + projections
-per_block = [stage.gflops(SIZE_PX, *audit.MATRIX_PRODUCTS) / stage.blocks for stage in audit.STAGES]
-assert (SIZE_PX // 4) ** 2 == 25_600 and abs(per_block[0] / per_block[1] - 16) < 1e-9
+true_gflops = stock_gflops + sum(products) + sum(projections)
 
 # %%
-rest = audit.PRINTED_GFLOPS - projections
-kept = sum(stage.blocks * stage.block_cost(SIZE_PX).score_bytes for stage in audit.STAGES[:1]) * 16 / 2**30
+rest = audit.PRINTED_GFLOPS - sum(projections)
+kept = 3 * 16 * gib[0]  # three blocks at stride 4, 16 pictures
 assert abs(rest / stock_gflops - 1) < 0.02
 Markdown(
-    f"All products together cost **{products:.0f} GFLOPs**, the projections {projections:.2f}. Of the printed"
-    f" {audit.PRINTED_GFLOPS}, the projections explain {projections:.2f}, and the rest, {rest:.2f}, is the stock model"
-    f" (today's ultralytics counts {stock_gflops:.2f} for it). For the products **nothing is left**: they"
-    " were not counted."
-    f" The model's true cost is about **{true_gflops:.0f} GFLOPs, {true_gflops / stock_gflops:.1f} times the stock"
-    f" model**. Training with 16 pictures at a time has to keep {kept:.0f} GiB of scores at stride 4 alone."
+    f"All products together cost **{sum(products):.0f} GFLOPs**, the projections {sum(projections):.2f}. If we take the"
+    f" projections from the printed {audit.PRINTED_GFLOPS}, then {rest:.2f} are left, and that much is needed for the"
+    f" stock model (today's ultralytics counts {stock_gflops:.2f} for it). For the products **nothing is left**: they"
+    f" were not counted. The model's true cost is about **{true_gflops:.0f} GFLOPs,"
+    f" {true_gflops / stock_gflops:.1f} times the stock model**. Training with 16 pictures at a time has to keep"
+    f" {kept:.0f} GiB of scores at stride 4 alone."
 )
 
 # %% [markdown]
@@ -198,14 +185,8 @@ Markdown(
 
 
 # %%
-def counted(network):
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.rand(1, 3, SMALL_PX, SMALL_PX))
-    return counter.get_total_flops() / 1e9
-
-
-by_torch = counted(article) - counted(stock)
-by_formula = sum(stage.gflops(SMALL_PX) for stage in audit.STAGES)
+by_torch = audit.torch_gflops(article, SMALL_PX) - audit.torch_gflops(stock, SMALL_PX)
+by_formula = audit.article_gflops(SMALL_PX)
 assert abs(by_torch / by_formula - 1) < 1e-6
 print(f"attention at {SMALL_PX} px: counted {by_torch:.4f} GFLOPs, formula {by_formula:.4f} GFLOPs")
 
@@ -226,33 +207,35 @@ print(text[: text.index("head:")].strip())
 # stride 16, so every number in the head that pointed at a later row moved up. Parameters can be had by formula, too:
 
 # %%
-for index, kv_stride in ((4, 2), (6, 1)):
+block_costs = {
+    4: cost.mobile_mqa(1024, 40, 40, num_heads=4, key_dim=64, value_dim=64, kv_stride=2),
+    6: cost.mobile_mqa(2048, 20, 20, num_heads=4, key_dim=64, value_dim=64),
+}
+
+# %%
+for index, layer in block_costs.items():
     block = mobile.model[index]
-    layer = cost.mobile_mqa(block.dim, 20, 20, num_heads=4, key_dim=64, value_dim=64, kv_stride=kv_stride)
-    formula = (
-        layer.params + 2 * block.dim + block.dim
-    )  # and the norm's two and the layer scale's one per channel
-    assert formula == audit.params(block)
-    print(f"row {index}: {type(block).__name__}, {block.dim} channels, {formula:,} parameters")
+    assert audit.params(block) == layer.params + 3 * block.dim  # norm and layer scale: three a channel
+    print(f"row {index}: {type(block).__name__}, {block.dim} channels, {audit.params(block):,} parameters")
+
+# %% [markdown]
+# Now all models side by side. The products of our attention come from the same formula as the article's. What else
+# our blocks add is the rest of what ultralytics counts more than for the stock model.
 
 # %%
-names = ("stock", "article, as printed", "article, in truth", "Mobile MQA at strides 16, 32")
-gflops = dict.fromkeys(names)
-added = {"stock": (0, 0), names[1]: (projections, 0), names[2]: (projections, products)}
-for name in names[:3]:
-    base = rest if name == names[1] else stock_gflops
-    gflops[name] = {"stock model": base, "1×1 projections": added[name][0], "matrix products": added[name][1]}
-block_costs = [
-    cost.mobile_mqa(1024, 40, 40, 4, 64, 64, kv_stride=2),
-    cost.mobile_mqa(2048, 20, 20, 4, 64, 64),
-]
-own_products = 2 * sum(each.score_macs + each.value_macs for each in block_costs) / 1e9
-own_rest = mobile_gflops - stock_gflops - own_products
-gflops[names[3]] = {"stock model": stock_gflops, "1×1 projections": own_rest, "matrix products": own_products}
+own_products = sum(2 * (layer.score_macs + layer.value_macs) for layer in block_costs.values()) / 1e9
+parts = {
+    "stock": (stock_gflops, 0.0, 0.0),
+    "article, as printed": (rest, sum(projections), 0.0),
+    "article, in truth": (stock_gflops, sum(projections), sum(products)),
+    "Mobile MQA at strides 16, 32": (stock_gflops, mobile_gflops - stock_gflops - own_products, own_products),
+}
 
 # %%
+labels = ("stock model", "projections, convolutions", "matrix products")
+gflops = {name: dict(zip(labels, values, strict=True)) for name, values in parts.items()}
 counts = (audit.params(stock), audit.PRINTED_PARAMS, audit.params(article), audit.params(mobile))
-fig, alt = plots.model_costs(gflops, dict(zip(names, counts, strict=True)))
+fig, alt = plots.model_costs(gflops, dict(zip(parts, counts, strict=True)))
 plots.show(fig, alt)
 
 # %%
@@ -270,11 +253,9 @@ Markdown(
 # the article's has two; what counts is the left end of the picture.
 
 # %%
-gib = {
-    "the article": [stage.block_cost(SIZE_PX).score_bytes / 2**30 for stage in audit.STAGES],
-    "Mobile MQA": [0.0, 0.0, *(each.score_bytes / 2**30 for each in block_costs)],
-}
-fig, alt = plots.score_memory(gib, [f"stride {stage.stride}" for stage in audit.STAGES])
+own_gib = [layer.score_bytes / 2**30 for layer in block_costs.values()]
+both = {"the article": gib, "Mobile MQA": [0.0, 0.0, *own_gib]}
+fig, alt = plots.score_memory(both, [f"stride {stage.stride}" for stage in audit.STAGES])
 plots.show(fig, alt)
 
 # %% [markdown]
@@ -287,27 +268,11 @@ plots.show(fig, alt)
 
 # %%
 noise = torch.rand(1, 3, SMALL_PX, SMALL_PX)
-inputs = {
-    "square": noise,
-    "oblong": noise[..., :128],
-    "last": noise.contiguous(memory_format=torch.channels_last),
-}
-
-
-def answers(network, x):
-    try:
-        with torch.no_grad():
-            return " × ".join(map(str, network(x)[0].shape))
-    except RuntimeError as error:
-        return f"stops: {str(error)[:48]}…"
-
-
-# %%
-lines = ["| model | parameters | square | 160 × 128 | channels_last |", "|---|---:|---|---|---|"]
-for name, network in networks.items():
-    answered = " | ".join(answers(network, x) for x in inputs.values())
-    lines.append(f"| {name} | {audit.params(network):,} | {answered} |")
-Markdown("\n".join(lines))
+inputs = noise, noise[..., :128], noise.contiguous(memory_format=torch.channels_last)
+lines = [
+    (name, audit.params(each), *(audit.answer(each, x) for x in inputs)) for name, each in networks.items()
+]
+Markdown(audit.table("model | parameters | square | 160 × 128 | channels_last", lines))
 
 # %% [markdown]
 # The article's model stops on a picture that is not square, because its layer takes the number of rows for the number
@@ -321,26 +286,12 @@ Markdown("\n".join(lines))
 # first. We carry the stock model's weights over, row by row, and compare what the decoder receives:
 
 # %%
-kept_rows = [row for row in mobile.model if type(row).__name__ != "MobileMQABlock"]
-for theirs, own in zip(stock.model, kept_rows, strict=True):
-    own.load_state_dict(theirs.state_dict())
+audit.carry_over(stock, mobile)
+theirs, own = audit.decoder_maps(stock, noise), audit.decoder_maps(mobile, noise)
+print("maps that the decoder receives:", [tuple(each.shape[1:]) for each in own])
 
 # %%
-received = {}
-for name, network in {"stock": stock, "ours": mobile}.items():
-    handle = (
-        network.eval()
-        .model[-1]
-        .register_forward_pre_hook(lambda _, given, name=name: received.update({name: given[0]}))
-    )
-    with torch.no_grad():
-        network(noise)
-    handle.remove()
-pairs = list(zip(received["stock"], received["ours"], strict=True))
-moved = max(((own - theirs).abs().max() / theirs.std()).item() for theirs, own in pairs)
-print("maps that the decoder receives:", [tuple(each.shape[1:]) for each in received["ours"]])
-
-# %%
+moved = max(((b - a).abs().max() / a.std()).item() for a, b in zip(theirs, own, strict=True))
 assert moved < 0.01
 Markdown(
     f"The maps differ by at most {moved:.0e} of their spread: with the stock model's weights, the new model starts out"
@@ -359,7 +310,7 @@ Markdown(
 # 1):
 
 # %%
-scene, picture = next(keys_and_locks.stream(5, 1, "val", SMALL_PX))
+_, picture = next(keys_and_locks.stream(5, 1, "val", SMALL_PX))
 sight = record.capture(ours, picture, "Random weights: nothing was trained.", size=SMALL_PX)
 for each in sight:
     maps = f"queries {each.query_grid}, keys {each.key_grid}, heads {each.num_heads}"

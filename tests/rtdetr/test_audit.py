@@ -42,8 +42,8 @@ def test_the_kinds_of_step_add_up():
 
 
 def test_at_640_px_the_attention_costs_six_times_what_the_article_prints_for_the_model():
-    products = sum(stage.gflops(640, *audit.MATRIX_PRODUCTS) for stage in audit.STAGES)
-    projections = sum(stage.gflops(640, *audit.PROJECTIONS) for stage in audit.STAGES)
+    products = audit.article_gflops(640, *audit.MATRIX_PRODUCTS)
+    projections = audit.article_gflops(640, *audit.PROJECTIONS)
     assert products == pytest.approx(823.97, abs=0.01)
     assert projections == pytest.approx(6.49, abs=0.01)
     assert audit.STAGES[0].block_cost(640).score_bytes / 2**30 == pytest.approx(4.88, abs=0.01)
@@ -65,3 +65,35 @@ def test_a_size_that_the_strides_do_not_divide_is_refused():
 def test_an_unknown_model_is_refused():
     with pytest.raises(ValueError, match=r"`name` \(='rtdetr-tiny'\) is not known\. Use one of: rtdetr-nano"):
         audit.one_class("rtdetr-tiny")
+
+
+def test_the_article_s_network_costs_what_the_formula_says_more_than_the_stock_one():
+    article, stock = (audit.one_class(f"rtdetr-resnet50-{name}").eval() for name in ("article", "stock"))
+    more = audit.torch_gflops(article, 96) - audit.torch_gflops(stock, 96)
+    assert more == pytest.approx(audit.article_gflops(96))
+
+
+def test_a_network_starts_as_the_stock_one_when_its_weights_are_carried_over():
+    stock, mobile = (audit.one_class(f"rtdetr-nano-{name}").eval() for name in ("stock", "mobile-mqa"))
+    for row in mobile.model:
+        if hasattr(row, "layer_scale"):
+            row.layer_scale.gamma.data.zero_()
+    audit.carry_over(stock, mobile)
+    x = torch.rand(1, 3, 96, 128)
+    for theirs, own in zip(audit.decoder_maps(stock, x), audit.decoder_maps(mobile, x), strict=True):
+        torch.testing.assert_close(own, theirs)
+
+
+def test_weights_of_a_network_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"`stock` \(=.* rows\) must have as many rows"):
+        audit.carry_over(audit.one_class("rtdetr-nano-mobile-mqa"), audit.one_class("rtdetr-nano-stock"))
+
+
+def test_an_answer_is_told_by_its_shape_or_by_what_stopped_it():
+    assert audit.answer(audit.one_class("rtdetr-nano-stock").eval(), torch.rand(1, 3, 96, 96)) == "1 × 30 × 6"
+    stopped = audit.answer(torch.nn.Conv2d(3, 5, 7), torch.rand(1, 3, 2, 2))
+    assert stopped.startswith("stops: Calculated padded input size")
+
+
+def test_a_table_is_markdown_with_parted_thousands():
+    assert audit.table("name | count", [("a", 1234)]) == "| name | count |\n| --- | --- |\n| a | 1,234 |"
