@@ -33,13 +33,13 @@ def best_epoch(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def lock_map50(epoch: dict[str, Any]) -> float:
-    """Return the mean mAP50 of the lock classes in one epoch of a record: what needs attention."""
+    """Return the mean mAP50 of the lock classes, from a score or an epoch of a record: what needs attention."""
     locks = [value["mAP50"] for name, value in epoch["classes"].items() if name.startswith("lock-")]
     return sum(locks) / len(locks)
 
 
 def key_map50(epoch: dict[str, Any]) -> float:
-    """Return the mAP50 of the class `key` in one epoch of a record: what needs no attention."""
+    """Return the mAP50 of the class `key`, from a score or an epoch of a record: what needs no attention."""
     return epoch["classes"]["key"]["mAP50"]
 
 
@@ -87,6 +87,15 @@ def train_bundled(work: str | Path = "runs/bundled", out: str | Path = "data", s
             )
         )
     return written
+
+
+def score_table(scores: dict[str, dict[str, Any]]) -> str:
+    """Return scores of `mqa_lib.rtdetr.evaluate` by name as a table in Markdown, keys and locks apart."""
+    lines = ["| | mAP50 | mAP50-95 | key, mAP50 | locks, mAP50 |", "|---|---|---|---|---|"]
+    for name, score in scores.items():
+        numbers = (score["mAP50"], score["mAP50-95"], key_map50(score), lock_map50(score))
+        lines.append(f"| {name} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |")
+    return "\n".join(lines)
 
 
 def table(records: list[dict[str, Any]]) -> str:

@@ -104,8 +104,8 @@ def _check_split(report: Report, root: Path, split: str, folder: Path) -> None:
     from tqdm.auto import tqdm
 
     if not folder.is_dir():
-        report.problems.append(
-            f"`{split}`: {folder} does not exist. Check `path` and `{split}` in {report.path.name}."
+        report.problems.insert(
+            0, f"`{split}`: {folder} does not exist. Check `path` and `{split}` in {report.path.name}."
         )
         return
     pictures = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)

@@ -1,12 +1,16 @@
 """Model files and their names: what ultralytics has to know to build them, told to it in memory."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+import io
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ultralytics import RTDETR
 from ultralytics.nn import tasks
+from ultralytics.utils import LOGGER
 
 from mqa_lib import checks
 from mqa_lib.blocks import MobileMQABlock
@@ -52,6 +56,18 @@ def _reading_article_stages(parse_model: Callable[..., Any]) -> Callable[..., An
 
     parse.reads_article_stages = True  # type: ignore[attr-defined]
     return parse
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep ultralytics from printing, its progress bars included, while the block runs; warnings still come through."""
+    before = LOGGER.level
+    LOGGER.setLevel(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        LOGGER.setLevel(before)
 
 
 def load(model: str | Path) -> RTDETR:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, nms
 from ultralytics import RTDETR
 
 from mqa_lib.datasets import yolo
+from mqa_lib.rtdetr.build import quietly
 from mqa_lib.rtdetr.train import box_metrics
 
 
@@ -45,7 +46,8 @@ def evaluate(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 1
         "project": str(_scratch()),
         "exist_ok": True,
     }
-    metrics = model.val(data=str(Path(data).absolute()), split=split, imgsz=imgsz, batch=32, **quiet)
+    with quietly():
+        metrics = model.val(data=str(Path(data).absolute()), split=split, imgsz=imgsz, batch=32, **quiet)
     return box_metrics(metrics, model.names)
 
 
@@ -77,16 +79,18 @@ def lock_boxes(
     """Return the locks that a detector finds in one labelled picture, for drawing.
 
     Each is left, top, right, bottom in pixels, the colour it names, and whether a lock of that class lies there (an
-    overlap of at least 0.5).
+    overlap of at least 0.5). Where several boxes lie on one place, the most confident speaks for it: RT-DETR may name
+    more than one class there.
     """
     truth = _truth(Path(picture))
     result = model.predict(str(picture), imgsz=imgsz, conf=confidence, verbose=False, save=False)[0].boxes
+    result = result[result.cls > 0]
+    result = result[nms(result.xyxy, result.conf, iou_threshold=0.5)]
     overlap = box_iou(_corners(result.xywhn.double()), _corners(truth[:, 1:]))
     found = []
     for corners, label, row in zip(result.xyxy.tolist(), result.cls.tolist(), overlap, strict=True):
-        if label > 0:
-            good = bool(((row >= 0.5) & (truth[:, 0] == label)).any())
-            found.append((*corners, model.names[int(label)].removeprefix("lock-"), good))
+        good = bool(((row >= 0.5) & (truth[:, 0] == label)).any())
+        found.append((*corners, model.names[int(label)].removeprefix("lock-"), good))
     return found
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import load_checkpoint
 
 from mqa_lib import checks
 from mqa_lib.datasets import yolo
-from mqa_lib.rtdetr.build import MODELS, load
+from mqa_lib.rtdetr.build import MODELS, load, quietly
 from mqa_lib.timing import commit, machine
 
 # Keys & Locks lives on colours and on pairs: mosaic would part keys from their locks, hue shifts would change classes.
@@ -109,6 +110,26 @@ class _Recorder:
         draft.replace(self.path)
 
 
+class _Bar:
+    """One progress bar over all batches of a training, with the loss beside it."""
+
+    def __init__(self, name: str) -> None:
+        self._bar = tqdm(desc=f"train {name}", unit=" batches", disable=None)
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def on_train_start(self, trainer: Trainer) -> None:
+        self._bar.reset((trainer.epochs - trainer.start_epoch) * len(trainer.train_loader))
+
+    def on_train_batch_end(self, trainer: Trainer) -> None:
+        self._bar.set_postfix_str(f"loss {trainer.loss.detach().item():.2f}", refresh=False)
+        self._bar.update()
+
+
 def box_metrics(metrics: Any, names: dict[int, str]) -> dict[str, Any]:
     """Return mAP50 and mAP50-95, over all classes and for each, from ultralytics' metrics of boxes."""
     box = metrics.box
@@ -119,13 +140,16 @@ def box_metrics(metrics: Any, names: dict[int, str]) -> dict[str, Any]:
     return {"mAP50": round(float(box.map50), 4), "mAP50-95": round(float(box.map), 4), "classes": each}
 
 
-def train(recipe: Recipe, data: str | Path, folder: str | Path, **options: Any) -> dict[str, Any]:
-    """Train, or go on with a training that was stopped, and return its record; ultralytics shows the progress.
+def train(
+    recipe: Recipe, data: str | Path, folder: str | Path, one_bar: bool = False, **options: Any
+) -> dict[str, Any]:
+    """Train, or go on with a training that was stopped, and return its record.
 
     Args:
         recipe: What to train and how.
         data: YAML file of a data set in YOLO format; all of it is checked first.
         folder: Where weights/last.pt, weights/best.pt and record.json go. If a run was stopped there, it is resumed.
+        one_bar: Show one progress bar instead of ultralytics' own tables, which is better to read in a notebook.
         **options: Further arguments of ultralytics' `train`, such as `device` or `workers`.
 
     Raises:
@@ -147,20 +171,19 @@ def train(recipe: Recipe, data: str | Path, folder: str | Path, **options: Any) 
     if recipe.pretrain_pictures:
         options["pretrained"] = str(_pretrained(recipe, folder, recorder.record))
     recorder.write()
-    _run(recipe, Path(data).absolute(), folder, recorder, options)
+    _run(recipe, Path(data).absolute(), folder, recorder, one_bar, options)
     return json.loads(record_file.read_text())
 
 
-def _run(recipe: Recipe, data: Path, folder: Path, recorder: _Recorder, options: dict[str, Any]) -> None:
+def _run(
+    recipe: Recipe, data: Path, folder: Path, recorder: _Recorder, one_bar: bool, options: dict[str, Any]
+) -> None:
     last = folder / "weights" / "last.pt"
     resumable = last.exists() and load_checkpoint(last)[1].get("epoch", -1) >= 0
     model = load(last if resumable else recipe.model)
     model.add_callback("on_fit_epoch_end", recorder.epoch_done)
     # Convolutions on a CPU are faster when the channels of a pixel lie together .
     model.add_callback("on_pretrain_routine_end", lambda t: t.model.to(memory_format=torch.channels_last))
-    if resumable:
-        model.train(trainer=Trainer, resume=True)
-        return
     settings = {
         **{"optimizer": "AdamW", "lr0": recipe.lr0, "lrf": 0.05, "cos_lr": True, "warmup_epochs": 1.0},
         **{"weight_decay": 1e-4, "nbs": recipe.batch, "batch": recipe.batch, "epochs": recipe.epochs},
@@ -169,7 +192,14 @@ def _run(recipe: Recipe, data: Path, folder: Path, recorder: _Recorder, options:
         **(KEEPS_PAIRS if recipe.keeps_pairs else {}),
         **{"project": str(folder.parent), "name": folder.name, "exist_ok": True},
     }
-    model.train(trainer=Trainer, data=str(data), **{**settings, **options})
+    wanted = {"resume": True} if resumable else {"data": str(data), **settings, **options}
+    if not one_bar:
+        model.train(trainer=Trainer, **wanted)
+        return
+    with _Bar(recipe.model) as bar, quietly():
+        for event in ("on_train_start", "on_train_batch_end"):
+            model.add_callback(event, getattr(bar, event))
+        model.train(trainer=Trainer, verbose=False, **wanted)
 
 
 def _pretrained(recipe: Recipe, folder: Path, record: dict[str, Any]) -> Path:

@@ -24,6 +24,7 @@
 
 # %%
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ HOME = next(
     (folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "data").is_dir()), Path("mobile-mqa")
 )
 DATA = HOME / "data/keys_and_locks/data.yaml"
+STRETCH = Path(tempfile.mkdtemp(prefix="stretch-"))  # a new one each time, so that the training below is live
 NAMES = {"rtdetr-nano-stock": "stock", "rtdetr-nano-mobile-mqa": "with Mobile MQA"}
 
 # %% [markdown]
@@ -70,14 +72,7 @@ for name, model in models.items():
 
 # %%
 scores = {name: evaluate.evaluate(model, DATA) for name, model in models.items()}
-rows = ["| | mAP50 | mAP50-95 | key, mAP50 | locks, mAP50 |", "|---|---|---|---|---|"]
-for name, score in scores.items():
-    locks = np.mean([value["mAP50"] for label, value in score["classes"].items() if label != "key"])
-    key = score["classes"]["key"]["mAP50"]
-    rows.append(
-        f"| {NAMES[name]} | {score['mAP50']:.3f} | {score['mAP50-95']:.3f} | {key:.3f} | {locks:.3f} |"
-    )
-Markdown("\n".join(rows))
+Markdown(experiments.score_table({NAMES[name]: score for name, score in scores.items()}))
 
 # %% [markdown]
 # mAP mixes two questions: is the lock found, and is its class right? Take them apart. Of all locks that a
@@ -85,10 +80,8 @@ Markdown("\n".join(rows))
 
 # %%
 colours = {name: evaluate.lock_colours(model, DATA) for name, model in models.items()}
-for name, counted in colours.items():
-    print(
-        f"{NAMES[name]:>16}: {counted.found} of {counted.locks} locks found, {counted.share_right:.1%} rightly coloured"
-    )
+for name, c in colours.items():
+    print(f"{NAMES[name]:>16}: {c.found} of {c.locks} locks found, {c.share_right:.1%} rightly coloured")
 
 # %% [markdown]
 # ## Look at what they answer
@@ -99,11 +92,19 @@ for name, counted in colours.items():
 # %%
 pictures = sorted((DATA.parent / "images/val").glob("*.png"))[:4]
 shown = [np.asarray(Image.open(picture)) for picture in pictures]
-for name, model in models.items():
-    boxes = [evaluate.lock_boxes(model, picture) for picture in pictures]
-    right = [sum(good for *_, good in found) for found in boxes]
-    titles = [f"{NAMES[name]}: {n} of {len(found)} right" for n, found in zip(right, boxes, strict=True)]
+
+
+def show_locks(name):
+    boxes = [evaluate.lock_boxes(models[name], picture) for picture in pictures]
+    titles = [f"{NAMES[name]}: {sum(good for *_, good in found)} of {len(found)} right" for found in boxes]
     plots.show(plots.scenes(shown, boxes, titles), f"Locks found in four pictures. {'; '.join(titles)}.")
+
+
+# %%
+show_locks("rtdetr-nano-stock")
+
+# %%
+show_locks("rtdetr-nano-mobile-mqa")
 
 # %% [markdown]
 # ## How they got there
@@ -113,11 +114,13 @@ for name, model in models.items():
 
 # %%
 records = {record["recipe"]["model"]: record for record in experiments.read_runs(HOME / "data/runs")}
-lines = {
-    f"{NAMES[name]}, {part}": [(epoch["epoch"], mean(epoch)) for epoch in records[name]["epochs"]]
-    for name in NAMES
-    for part, mean in (("locks", experiments.lock_map50), ("keys", experiments.key_map50))
-}
+lines = {}
+for name, label in NAMES.items():
+    epochs = records[name]["epochs"]
+    lines[f"{label}, keys"] = [(epoch["epoch"], experiments.key_map50(epoch)) for epoch in epochs]
+    lines[f"{label}, locks"] = [(epoch["epoch"], experiments.lock_map50(epoch)) for epoch in epochs]
+
+# %%
 last = ", ".join(f"{name} {points[-1][1]:.2f}" for name, points in lines.items())
 plots.show(plots.curves(lines, "epoch", "mAP50"), f"mAP50 of keys and locks by epoch. At the end: {last}.")
 
@@ -152,25 +155,21 @@ for name in NAMES:
 # ## Train a short stretch yourself
 #
 # The next cell trains the twin with Mobile MQA on from its bundled weights, for two passes over the 256 bundled
-# training pictures. This shows the machinery at work (the data are checked first, ultralytics draws its own
-# progress, a record is written) and not a result: the weights were good before. In full mode (`MQA_MODE=full`)
-# it trains both twins from the beginning instead.
+# training pictures. This shows the machinery at work (the data are checked first, a bar shows the progress, a
+# record is written) and not a result: the weights were good before. In full mode (`MQA_MODE=full`) it trains
+# both twins from the beginning first, as `make train-bundled` does.
 
 # %%
-start = rtdetr.as_checkpoint(models["rtdetr-nano-mobile-mqa"], Path("runs/start.pt"))
+start = rtdetr.as_checkpoint(models["rtdetr-nano-mobile-mqa"], STRETCH / "start.pt")
 recipe = train.Recipe("rtdetr-nano-mobile-mqa", epochs=2, lr0=5e-5)
 if MODE == "full":
     experiments.train_bundled("runs/bundled", "runs/data")
-else:
-    record = train.train(recipe, DATA, "runs/stretch", pretrained=str(start))
+record = train.train(recipe, DATA, STRETCH / "run", one_bar=True, pretrained=str(start))
 
 # %%
-if MODE != "full":
-    for epoch in record["epochs"]:
-        losses = ", ".join(f"{name} {value:.3f}" for name, value in epoch["losses"].items())
-        print(
-            f"epoch {epoch['epoch']}: mAP50 {epoch['mAP50']:.3f}, {losses}, {epoch['seconds']:.0f} s so far"
-        )
+for epoch in record["epochs"]:
+    losses = ", ".join(f"{name} {value:.3f}" for name, value in epoch["losses"].items())
+    print(f"epoch {epoch['epoch']}: mAP50 {epoch['mAP50']:.3f}, {losses}, {epoch['seconds']:.0f} s so far")
 
 # %% [markdown]
 # If you run that cell again, it finds its run finished and returns at once; had it been stopped in the middle,

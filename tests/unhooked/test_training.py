@@ -66,7 +66,7 @@ def test_a_killed_run_goes_on_after_its_last_whole_epoch(data, tmp_path):
 def test_a_finished_run_is_not_run_again(data, tmp_path, monkeypatch):
     recipe = Recipe(RECIPE.model, epochs=1, imgsz=64, batch=8)
     first = train(recipe, data, tmp_path / "run")
-    monkeypatch.setattr("mqa_lib.rtdetr.train._run", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("mqa_lib.rtdetr.train._run", lambda *_, **__: pytest.fail("trained again"))
     assert train(recipe, data, tmp_path / "run") == first
 
 
