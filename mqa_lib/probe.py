@@ -57,8 +57,9 @@ class Batch:
         each = len(self.colour) // len(self.pictures)
         locks = (indices[:, None] * each + torch.arange(each)).flatten()
         owner = torch.arange(len(indices)).repeat_interleave(each)
-        columns = (column[locks] for column in (self.lock_cell, self.key_cell, self.colour))
-        return Batch(self.pictures[indices], owner, *columns)
+        return Batch(
+            self.pictures[indices], owner, self.lock_cell[locks], self.key_cell[locks], self.colour[locks]
+        )
 
 
 class Probe(nn.Module):

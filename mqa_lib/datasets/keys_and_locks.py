@@ -124,8 +124,13 @@ def draw_scene(
         Pair(SHAPES[shape], int(colour), key, lock)
         for shape, colour, key, lock in zip(shapes, colours, places[::2], places[1::2], strict=True)
     )
-    near, far = (tuple(int(level) for level in random.randint(8, 72, 3)) for _ in range(2))
+    near, far = (_dark_colour(random) for _ in range(2))
     return Scene(size, tuple(made), near, far, int(random.randint(2**31 - 1)))
+
+
+def _dark_colour(random: np.random.RandomState) -> tuple[int, int, int]:
+    red, green, blue = (int(level) for level in random.randint(8, 72, 3))
+    return red, green, blue
 
 
 def _colours(seed: int, index: int, split: str) -> list[int]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from cycler import cycler
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart with every common colour-vision deficiency.
@@ -15,7 +16,7 @@ HEAT = "cividis"  # tuned for colour-vision deficiency, even steps of lightness
 
 _RC = {
     "axes.grid": True,
-    "axes.prop_cycle": mpl.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 11,

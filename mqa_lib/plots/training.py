@@ -36,7 +36,7 @@ def curves(
             ha="right",
         )
     ax.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.03))
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return fig
 
 
@@ -56,7 +56,7 @@ def scenes(
         columns: Pictures in a row.
     """
     rows = -(-len(pictures) // columns)
-    fig, axes = figure(rows, columns, width=2.5 * columns, height=2.65 * rows, squeeze=False)
+    fig, axes = figure(rows, columns, width=2.5 * columns, height=2.85 * rows, squeeze=False)
     for ax in axes.flat:
         image_axes(ax)
     for index, (ax, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
@@ -69,8 +69,8 @@ def scenes(
 
 
 def _draw_box(ax: Any, left: float, top: float, right: float, bottom: float, name: str, good: bool) -> None:
-    style = {"linestyle": "-" if good else "--", "edgecolor": "white", "facecolor": "none", "linewidth": 1.2}
-    ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **style))
+    corner, line = (left - 0.5, top - 0.5), "-" if good else "--"
+    ax.add_patch(Rectangle(corner, right - left, bottom - top, ls=line, ec="white", fc="none", lw=1.2))
     label = name if good else f"\u2717 {name}"
     below = top < 14
     place = (left, bottom + 0.5) if below else (left, top - 1)

@@ -16,7 +16,14 @@ from mqa_lib.rtdetr.build import MODELS, load, quietly
 from mqa_lib.timing import commit, machine
 
 # Keys & Locks lives on colours and on pairs: mosaic would part keys from their locks, hue shifts would change classes.
-KEEPS_PAIRS = {"mosaic": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "translate": 0.0, "scale": 0.0}
+KEEPS_PAIRS: dict[str, Any] = {
+    "mosaic": 0.0,
+    "hsv_h": 0.0,
+    "hsv_s": 0.0,
+    "hsv_v": 0.0,
+    "translate": 0.0,
+    "scale": 0.0,
+}
 KEEPS_PAIRS |= {"fliplr": 0.5, "flipud": 0.5, "erasing": 0.0, "auto_augment": None, "close_mosaic": 0}
 _PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "mqa-lib")
 
