@@ -1,6 +1,7 @@
 """Build and run the notebooks: `python -m notebooks.build tutorial | notebooks [--only 04]`."""
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+from mqa_lib import timing
 from notebooks import pages, sources
 
 CELL_SECONDS = 600
@@ -205,9 +207,19 @@ def committed(chosen: list[str]) -> int:
         if not problems:
             path = sources.ROOT / "notebooks" / f"{run.name}.ipynb"
             path.write_text(sources.dumps(run.notebook), encoding="utf-8")
+            _record_seconds(run)
             print(f"    {_shown(path)}: {path.stat().st_size / 1000:.0f} kB. {run.result}")
         bad = bad or bool(problems)
     return int(bad)
+
+
+def _record_seconds(run: Run) -> None:
+    """Keep how long the notebook took, with the machine, where the README's map of the notebooks finds it."""
+    path = sources.ROOT / "data" / "benchmarks" / "notebooks.json"
+    seconds = json.loads(path.read_text())["seconds"] if path.exists() else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"made by": "make notebooks", "seconds": {**seconds, run.name: round(run.seconds, 1)}}
+    path.write_text(json.dumps({**record, "machine": timing.machine()}, indent=1) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,9 +18,8 @@
 # once.
 #
 # In this notebook you train the same tiny network three times, in well under a minute each: without attention,
-# with
-# **Mobile MQA** (the attention of MobileNetV4, the subject of this course), and with a version of it that an article
-# has spread. Then you look at where a trained one looks. Nothing is downloaded, and no GPU is needed.
+# with **Mobile MQA** (the attention of MobileNetV4, the subject of this course), and with a version of it that
+# an article has spread. Then you look at where a trained one looks. Nothing is downloaded, and no GPU is needed.
 
 # %% tags=["setup"]
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
@@ -32,6 +31,7 @@ from pathlib import Path
 import numpy as np
 from IPython.display import Markdown
 
+import mqa_lib
 from mqa_lib import explorer, plots, probe, record
 from mqa_lib.datasets.keys_and_locks import COLOURS, draw_scene, render
 
@@ -79,10 +79,9 @@ print(f"chance: {probe.CHANCE:.0%} of the locks")
 # ## The network
 #
 # Three convolutions turn the picture of 96 × 96 pixels into a map of 16 × 16 *cells*. Each cell sees a window of
-# about
-# 19 pixels, which is enough to recognise a shape and too little to see from a lock to its key. Then comes **one layer
-# of attention, or none**. At last one 1 × 1 convolution names a colour for every cell, and the network is judged
-# at the cells where the locks are. That is all:
+# about 19 pixels, which is enough to recognise a shape and too little to see from a lock to its key. Then comes
+# **one layer of attention, or none**. At last one 1 × 1 convolution names a colour for every cell, and the
+# network is judged at the cells where the locks are. That is all:
 
 # %%
 networks = {kind: probe.Probe(kind) for kind in ("none", "mobile-mqa", "article")}
@@ -183,10 +182,7 @@ explorer.show(seen, query=query)
 # again).
 
 # %%
-home = next(
-    (folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "data").is_dir()), Path("mobile-mqa")
-)
-recorded = json.loads((home / "data/probe/seeds.json").read_text())
+recorded = json.loads((Path(mqa_lib.__file__).parents[1] / "data/probe/seeds.json").read_text())
 rows = ["| attention | seeds | median | lowest | highest |", "|---|---|---|---|---|"]
 for kind, stride in (("none", 1), ("mobile-mqa", 1), ("mobile-mqa", 2), ("article", 1)):
     found = [r["accuracy"] for r in recorded["rows"] if (r["attention"], r["kv_stride"]) == (kind, stride)]

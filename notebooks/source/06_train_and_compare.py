@@ -39,9 +39,7 @@ from mqa_lib.rtdetr import evaluate, train
 
 # %%
 MODE = os.environ.get("MQA_MODE", "quick")
-HOME = next(
-    (folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "data").is_dir()), Path("mobile-mqa")
-)
+HOME = Path(plots.__file__).parents[2]
 DATA = HOME / "data/keys_and_locks/data.yaml"
 STRETCH = Path(tempfile.mkdtemp(prefix="stretch-"))  # a new one each time, so that the training below is live
 NAMES = {"rtdetr-nano-stock": "stock", "rtdetr-nano-mobile-mqa": "with Mobile MQA"}

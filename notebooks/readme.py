@@ -1,0 +1,102 @@
+"""Write the README's picture and tables from the records: `python -m notebooks.readme`.
+
+Between `<!-- NAME -->` and `<!-- /NAME -->` the README holds what a record says; nothing there is typed by hand.
+"""
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+from mqa_lib import experiments, plots, record, rtdetr
+from mqa_lib.datasets import keys_and_locks
+
+ROOT = Path(__file__).parents[1]
+COVER = Path("data/pictures/attention.png")
+SECONDS = Path("data/benchmarks/notebooks.json")
+PROBE = Path("data/probe/seeds.json")
+_PROBES = {
+    ("none", 1): "no attention",
+    ("mobile-mqa", 1): "Mobile MQA, kv_stride 1",
+    ("mobile-mqa", 2): "Mobile MQA, kv_stride 2",
+    ("article", 1): "the article's layer",
+}
+
+
+def cover(pictures: int = 32) -> str:
+    """Write the picture and return its alternative text.
+
+    It shows one lock of the bundled validation pictures and what the heads of the detector's first Mobile MQA read
+    there: of the first pictures with four pairs, the lock whose key gets the largest weight. So it shows what the
+    layer can do, not what it does on average.
+    """
+    model = rtdetr.load(ROOT / "data/weights/rtdetr-nano-mobile-mqa.safetensors")
+    found: dict[float, tuple[record.AttentionRecord, int]] = {}
+    for index in range(pictures):
+        scene = keys_and_locks.draw_scene(0, index, "val", pairs=(2, 4))
+        picture = keys_and_locks.render(scene)
+        seen = record.capture(model, picture, weights_are=model.card["weights_are"])[0]
+        for pair in scene.pairs if len(scene.pairs) == 4 else ():
+            query = seen.query_at(pair.lock.row, pair.lock.column)
+            row, column = (
+                place * seen.key_grid[0] // scene.size for place in (pair.key.row, pair.key.column)
+            )
+            found[float(seen.rows(query)[:, row, column].max())] = (seen, query)
+    chosen = found[max(found)]
+    (ROOT / COVER).parent.mkdir(parents=True, exist_ok=True)
+    (ROOT / COVER).write_bytes(plots.png(plots.explorer_figure(*chosen)))
+    return plots.explorer_alt(*chosen)
+
+
+def probe_table(root: Path = ROOT) -> str:
+    """Return the probe's recorded seeds as a table."""
+    rows = json.loads((root / PROBE).read_text())["rows"]
+    lines = ["| the probe's attention | seeds | median | lowest | highest |", "|---|---|---|---|---|"]
+    for kind, name in _PROBES.items():
+        found = [row["accuracy"] for row in rows if (row["attention"], row["kv_stride"]) == kind]
+        lines.append(
+            f"| {name} | {len(found)} | {statistics.median(found):.1%} | {min(found):.1%} | {max(found):.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def detector_table(root: Path = ROOT) -> str:
+    """Return the recorded detectors as a table, keys and locks apart."""
+    lines = ["| detector | mAP50 | mAP50-95 | keys, mAP50 | locks, mAP50 |", "|---|---|---|---|---|"]
+    for run in experiments.read_runs(root / "data/runs"):
+        best = experiments.best_epoch(run)
+        numbers = (best["mAP50"], best["mAP50-95"], experiments.key_map50(best), experiments.lock_map50(best))
+        name = f"`{run['recipe']['model']}`, seed {run['recipe']['seed']}"
+        lines.append(f"| {name} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |")
+    return "\n".join(lines)
+
+
+def notebook_table(root: Path = ROOT) -> str:
+    """Return the map of the notebooks with the seconds they took when they were last built."""
+    recorded = json.loads((root / SECONDS).read_text())
+    lines = ["| notebook | its question | seconds |", "|---|---|---|"]
+    for file in sorted((root / "notebooks").glob("0*.ipynb")):
+        title = json.loads(file.read_text())["cells"][0]["source"]
+        question = re.sub(r"^# \d · ", "", "".join(title).splitlines()[0])
+        seconds = recorded["seconds"].get(file.stem, float("nan"))
+        lines.append(f"| [`{file.stem}`](notebooks/{file.name}) | {question} | {seconds:.0f} |")
+    return "\n".join(lines)
+
+
+def written(text: str, root: Path = ROOT) -> str:
+    """Return the README's text with every table between its marks made again."""
+    for name, table in (("probe", probe_table), ("detectors", detector_table), ("notebooks", notebook_table)):
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text = marked.sub(lambda match, table=table: match[1] + table(root) + "\n" + match[2], text)
+    return text
+
+
+def main() -> None:
+    """Write picture and README."""
+    alt, path = cover(), ROOT / "README.md"
+    text = re.sub(r"!\[[^\]]*\]\(" + re.escape(str(COVER)) + r"\)", f"![{alt}]({COVER})", path.read_text())
+    path.write_text(written(text))
+
+
+if __name__ == "__main__":
+    main()
