@@ -245,7 +245,7 @@ full_hits = explorer.at_the_key(full, validation.scenes, pictures, NEAR)
 for (name, seen), model, found in zip(strides.items(), (full, halved), (full_hits, hits), strict=True):
     last = model.history[-1]
     print(
-        f"{name}: {seen.k.shape[1]} keys of {seen.key_bytes:,} bytes, {last.accuracy:.1%} right in {last.seconds:.0f} s"
+        f"{name}: {seen.k.shape[1]} keys in {seen.key_bytes:,} bytes, {last.accuracy:.1%} right in {last.seconds:.0f} s"
     )
     print(f"    best head at the key for {found.best:.0%} of the locks, blindly {found.blindly:.0%}")
 
@@ -288,7 +288,7 @@ Markdown(f"**What these weights are:** {layers[0].weights_are}")
 
 # %%
 spot = (scenes[0].pairs[0].lock.row, scenes[0].pairs[0].lock.column)
-titles = [f"{seen.kind}, {seen.key_grid[0]}×{seen.key_grid[1]} keys" for seen in layers]
+titles = [f"{seen.layer.removesuffix('.attn')}: {seen.kind}" for seen in layers]
 plots.show(plots.same_pixel_figure(layers, titles, *spot), plots.same_pixel_alt(layers, *spot))
 
 # %% [markdown]
@@ -315,8 +315,10 @@ for name, found in zip(names, detected, strict=True):
 # %%
 state = "trained" if trained else "random, so that nothing can be concluded from them"
 Markdown(
-    f"These weights are {state}. A detector was never asked to look at the key *here*: it may bring the colour in any "
-    "layer, in small steps, or in its decoder. A number near the blind one does not say that it fails."
+    f"These weights are {state}. A high number is no wonder where a block was trained for it: the card above says "
+    "whether the backbone first learnt to name the colour at every lock, which is the probe's task. A number near "
+    "the blind one does not say that a layer fails: nobody asked it to look there, and the decoder has attention "
+    "of its own."
 )
 
 # %% [markdown]
