@@ -27,14 +27,8 @@ def curves(
         ax.plot(x, y, color=colour, marker=marker, markersize=4, label=name)
     if level is not None:
         ax.axhline(level[1], color=BLACK, linestyle=":", linewidth=1)
-        ax.annotate(
-            level[0],
-            (1, level[1]),
-            (-4, 3),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-        )
+        beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+        ax.annotate(level[0], (1, level[1]), (4, 0), **beside)
     ax.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.03))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return fig
