@@ -49,7 +49,7 @@ def at_the_key(
     model: nn.Module,
     scenes: Sequence[Scene],
     images: Sequence[UInt8[np.ndarray, "size size 3"]],
-    near: float,
+    near: int,
     layer: int = 0,
 ) -> Hits:
     """Return how often a layer's heads read the lock's own key most.
