@@ -74,12 +74,12 @@ def detector_table(root: Path = ROOT) -> str:
 def notebook_table(root: Path = ROOT) -> str:
     """Return the map of the notebooks with the seconds they took when they were last built."""
     recorded = json.loads((root / SECONDS).read_text())
-    lines = ["| notebook | its question | seconds |", "|---|---|---|"]
+    lines = ["| notebook | its question | minutes |", "|---|---|---|"]
     for file in sorted((root / "notebooks").glob("0*.ipynb")):
         title = json.loads(file.read_text())["cells"][0]["source"]
         question = re.sub(r"^# \d · ", "", "".join(title).splitlines()[0])
         seconds = recorded["seconds"].get(file.stem, float("nan"))
-        lines.append(f"| [`{file.stem}`](notebooks/{file.name}) | {question} | {seconds:.0f} |")
+        lines.append(f"| [`{file.stem}`](notebooks/{file.name}) | {question} | {seconds / 60:.1f} |")
     return "\n".join(lines)
 
 
