@@ -81,9 +81,24 @@ def load(model: str | Path) -> RTDETR:
         ValueError: The name is not known, or the file is of another kind.
         FileNotFoundError: The file does not exist.
     """
+    path = source(model)
+    if path.suffix == ".safetensors":
+        from mqa_lib.rtdetr.weights import load_weights
+
+        return load_weights(path)
+    return RTDETR(str(path))
+
+
+def source(model: str | Path) -> Path:
+    """Return the file that a model's name or path stands for.
+
+    Raises:
+        ValueError: The name is not known, or the file is of another kind.
+        FileNotFoundError: The file does not exist.
+    """
     path = Path(model)
     if path.suffix == "":
-        return RTDETR(str(MODELS[checks.one_of("model", str(model), MODELS)]))
+        return MODELS[checks.one_of("model", str(model), MODELS)]
     if path.suffix not in (".yaml", ".pt", ".safetensors"):
         raise checks.refuse(
             "model", model, "must end in .yaml, .pt or .safetensors", f"Or use: {', '.join(MODELS)}."
@@ -92,8 +107,4 @@ def load(model: str | Path) -> RTDETR:
         raise FileNotFoundError(
             f"`model` (={model}) does not exist. Check the path, or use one of: {', '.join(MODELS)}."
         )
-    if path.suffix == ".safetensors":
-        from mqa_lib.rtdetr.weights import load_weights
-
-        return load_weights(path)
-    return RTDETR(str(path))
+    return path

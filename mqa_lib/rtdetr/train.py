@@ -12,7 +12,7 @@ from ultralytics.nn.tasks import load_checkpoint
 
 from mqa_lib import checks
 from mqa_lib.datasets import yolo
-from mqa_lib.rtdetr.build import MODELS, load, quietly
+from mqa_lib.rtdetr.build import MODELS, load, quietly, source
 from mqa_lib.timing import commit, machine
 
 # Keys & Locks lives on colours and on pairs: mosaic would part keys from their locks, hue shifts would change classes.
@@ -161,9 +161,10 @@ def train(
 
     Raises:
         DataError: The data set is not fit to be trained on.
-        ValueError: The folder holds a run of another recipe.
+        ValueError: The model is not known, or the folder holds a run of another recipe.
         OSError: The disk is full.
     """
+    source(recipe.model)
     report = yolo.checked(data)
     folder = Path(folder).absolute()
     record_file = folder / "record.json"

@@ -1,0 +1,51 @@
+"""Records are read as they were written, and tables say what is in them."""
+
+import json
+
+import pytest
+
+from mqa_lib import experiments
+
+
+def epoch(number, key, lock):
+    classes = {
+        name: {"mAP50": value, "mAP50-95": value / 2} for name, value in (("key", key), ("lock-sky", lock))
+    }
+    mean = (key + lock) / 2
+    return {
+        "epoch": number,
+        "pictures": 7 * number,
+        "seconds": 60.0 * number,
+        "mAP50": mean,
+        "mAP50-95": mean / 2,
+    } | {"classes": classes}
+
+
+RECORD = {
+    "recipe": {"model": "a", "seed": 3},
+    "epochs": [epoch(1, 0.3, 0.1), epoch(2, 0.9, 0.5), epoch(3, 0.8, 0.4)],
+}
+
+
+def test_the_best_epoch_is_the_one_whose_weights_are_kept():
+    assert experiments.best_epoch(RECORD)["epoch"] == 2
+
+
+def test_keys_and_locks_are_told_apart():
+    best = experiments.best_epoch(RECORD)
+    assert (experiments.key_map50(best), experiments.lock_map50(best)) == (0.9, 0.5)
+
+
+def test_the_table_names_the_best_score_and_the_whole_training():
+    assert experiments.table([RECORD]).splitlines()[-1] == "| a | 3 | 3 | 21 | 3 | 0.700 | 0.350 |"
+
+
+def test_records_are_read_in_the_order_of_their_names(tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"name": name}))
+    assert [record["name"] for record in experiments.read_runs(tmp_path)] == ["a", "b"]
+
+
+def test_a_folder_without_records_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no record.*Make them with `make train-bundled`"):
+        experiments.read_runs(tmp_path)

@@ -1,0 +1,57 @@
+"""The command line does what its help says; what a user did wrong is one sentence."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mqa_lib import rtdetr
+from mqa_lib.__main__ import main
+
+DATA = Path(__file__).parents[2] / "data"
+
+
+def test_generating_and_checking_a_set(tmp_path, capsys):
+    assert main(["data", "generate", str(tmp_path), "--train", "3", "--val", "2", "--seed", "5"]) == 0
+    assert main(["data", "check", str(tmp_path)]) == 0
+    assert "train: 3 pictures" in capsys.readouterr().out
+
+
+def test_a_bad_set_is_told_by_the_exit_code(tmp_path, capsys):
+    shutil.copytree(DATA / "keys_and_locks", tmp_path / "set")
+    (tmp_path / "set/labels/val/000003.txt").write_text("7 0.5 0.5 0.1 0.1\n")
+    assert main(["data", "check", str(tmp_path / "set")]) == 1
+    assert "labels/val/000003.txt, line 1: class 7" in capsys.readouterr().out
+
+
+def test_comparing_prints_the_bundled_runs(capsys):
+    assert main(["compare", str(DATA / "runs")]) == 0
+    assert capsys.readouterr().out.count("| rtdetr-nano-") == 2
+
+
+def test_a_mistake_is_one_sentence_and_no_traceback(capsys):
+    assert (
+        main(
+            ["train", "rtdetr-huge", "--data", str(DATA / "keys_and_locks/data.yaml"), "--folder", "nowhere"]
+        )
+        == 2
+    )
+    said = capsys.readouterr().err
+    assert "`model` (='rtdetr-huge') is not known" in said and "Traceback" not in said
+    assert not Path("nowhere").exists()
+
+
+def test_exporting_writes_weights_that_load(tmp_path):
+    checkpoint = rtdetr.as_checkpoint(rtdetr.load("rtdetr-nano-stock"), tmp_path / "a.pt")
+    target = tmp_path / "out" / "a.safetensors"
+    arguments = ["export", str(checkpoint), "--model", "rtdetr-nano-stock", "--weights-are", "random"]
+    assert main([*arguments, "-o", str(target)]) == 0
+    assert json.loads(target.with_suffix(".json").read_text())["weights_are"] == "random"
+    assert rtdetr.load(target).card["model"] == "rtdetr-nano-stock"
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    with pytest.raises(SystemExit):
+        main([])
+    assert "doctor" in capsys.readouterr().err
