@@ -7,13 +7,17 @@ settings, unless the environment says otherwise.
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mqa_lib"
+try:
+    _CACHE.mkdir(parents=True, exist_ok=True)
+except OSError:  # a home that cannot be written to, as some clusters have
+    _CACHE = Path(tempfile.mkdtemp(prefix="mqa_lib-"))
 os.environ.setdefault("YOLO_OFFLINE", "1")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 os.environ.setdefault("YOLO_CONFIG_DIR", str(_CACHE))
-Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
 
 from mqa_lib.rtdetr.build import MODELS, load, register  # noqa: E402  (ultralytics reads the environment on import)
 from mqa_lib.rtdetr.weights import as_checkpoint, load_weights, save_weights  # noqa: E402
