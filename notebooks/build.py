@@ -117,8 +117,14 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = _whole_streams([_without_view(output) for output in cell.outputs])
+            kept = [_without_view(output) for output in cell.outputs if not _is_progress_bar(output)]
+            cell.outputs = _whole_streams(kept)
     return notebook
+
+
+def _is_progress_bar(output: NotebookNode) -> bool:
+    data = output.get("data", {})
+    return _WIDGET in data and re.search(r"\d+%\|", data.get("text/plain", "")) is not None
 
 
 def _without_view(output: NotebookNode) -> NotebookNode:

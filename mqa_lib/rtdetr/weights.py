@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from ultralytics import RTDETR
 from ultralytics.nn.tasks import RTDETRDetectionModel
 
-from mqa_lib.rtdetr.build import MODELS
+from mqa_lib.rtdetr.build import MODELS, quietly
 
 
 def save_weights(model: RTDETR, path: str | Path, card: dict[str, Any]) -> Path:
@@ -55,8 +55,9 @@ def load_weights(path: str | Path) -> RTDETR:
         raise ValueError(
             f"`path` (={path}) must be a whole safetensors file ({error}). Fetch it again."
         ) from error
-    model = RTDETR(str(MODELS[card["model"]]))
-    network = RTDETRDetectionModel(str(MODELS[card["model"]]), nc=len(names), verbose=False)
+    with quietly():
+        model = RTDETR(str(MODELS[card["model"]]))
+        network = RTDETRDetectionModel(str(MODELS[card["model"]]), nc=len(names), verbose=False)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -226,3 +226,8 @@ def test_a_widget_keeps_its_picture_and_loses_its_view():
     (output,) = build.tidy(ran(new_output("display_data", data))).cells[0].outputs
     assert output.data.keys() == {"image/png", "text/plain"}
     assert output.data["text/plain"].startswith("Interactive")
+
+
+def test_the_first_state_of_a_progress_bar_is_not_kept():
+    bar = {build._WIDGET: {"model_id": "1"}, "text/plain": "train:   0%|          | 0/150 [00:00<?, ?it/s]"}
+    assert build.tidy(ran(new_output("display_data", bar))).cells[0].outputs == []
