@@ -74,7 +74,7 @@ def detector_table(root: Path = ROOT) -> str:
 def notebook_table(root: Path = ROOT) -> str:
     """Return the map of the notebooks with the seconds they took when they were last built."""
     recorded = json.loads((root / SECONDS).read_text())
-    lines = ["| notebook | its question | minutes |", "|---|---|---|"]
+    lines = ["| notebook | its question | minutes to run |", "|---|---|---|"]
     for file in sorted((root / "notebooks").glob("0*.ipynb")):
         title = json.loads(file.read_text())["cells"][0]["source"]
         question = re.sub(r"^# \d · ", "", "".join(title).splitlines()[0])

@@ -94,6 +94,11 @@ def lock_boxes(
     return found
 
 
+def count_locks(picture: str | Path) -> int:
+    """Return how many locks a labelled picture has."""
+    return int((_truth(Path(picture))[:, 0] > 0).sum())
+
+
 def _truth(picture: Path) -> Float[Tensor, "objects 5"]:
     label = picture.parents[2] / "labels" / picture.parent.name / f"{picture.stem}.txt"
     return torch.from_numpy(np.loadtxt(label, ndmin=2))

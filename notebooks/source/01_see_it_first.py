@@ -19,7 +19,8 @@
 #
 # In this notebook you train the same tiny network, each time in well under a minute: without attention, with
 # **Mobile MQA** (the attention of MobileNetV4, the subject of this course), and at the end with a version of it
-# that an article has spread. In between you look at where the trained one looks. Nothing is downloaded, and no GPU is needed.
+# that an article has spread. In between you look at where the trained one looks. Nothing is downloaded, and no
+# GPU is needed.
 
 # %% tags=["setup"]
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
@@ -79,9 +80,9 @@ print(f"chance: {probe.CHANCE:.0%} of the locks")
 # ## The network
 #
 # Three convolutions turn the picture of 96 × 96 pixels into a map of 16 × 16 *cells*. Each cell sees a window of
-# about 19 pixels, which is enough to recognise a shape and too little to see from a lock to its key. Then comes
-# **one layer of attention, or none**. At last one 1 × 1 convolution names a colour for every cell, and the
-# network is judged at the cells where the locks are. That is all:
+# 19 pixels, which is enough to recognise a shape and too little to see from a lock to its key. Then comes **one
+# layer of attention, or none**. At last one 1 × 1 convolution names a colour for every cell, and the network is
+# judged at the cells where the locks are. That is all:
 
 # %%
 networks = {kind: probe.Probe(kind) for kind in ("none", "mobile-mqa", "article")}
@@ -115,9 +116,9 @@ train_and_watch("none", chart)
 train_and_watch("mobile-mqa", chart)
 
 # %% [markdown]
-# The line without attention stays at chance, however long it trains: what it would need is outside its window.
-# The line with Mobile MQA leaves chance as soon as the convolutions can tell shapes apart, and then climbs to
-# the top. Counted on 256 pictures that neither has seen:
+# The line without attention stays at chance, and more steps could not help: what it would need is outside its
+# window. The line with Mobile MQA leaves chance as soon as the convolutions can tell shapes apart, and then
+# climbs to the top. Counted on 256 pictures that neither has seen:
 
 # %%
 final = {kind: network.history[-1] for kind, network in trained.items()}
@@ -151,6 +152,10 @@ query = seen.query_at(pair.lock.row, pair.lock.column)
 plots.show(plots.explorer_figure(seen, query), plots.explorer_alt(seen, query))
 
 # %% [markdown]
+# Above each map stands how undecided its head is: 0 bits when it reads a single key, 6 bits when it reads all 64
+# alike. The dotted line on the scale is what reading all alike would give to each. The lower row shows the same
+# weights without the picture.
+#
 # At least one head lights up on the key of the same shape: nobody told it to, it was only told the colour. The
 # grid of keys is coarser than the grid of queries, 8 × 8 instead of 16 × 16. That is the "down-sampled" in
 # Mobile MQA, and what it saves is the subject of notebook 2.
@@ -197,8 +202,10 @@ final["article"] = trained["article"].history[-1]
 print(f"the article's layer: {final['article'].accuracy:.1%} of the locks, {final['article'].seconds:.0f} s")
 
 # %% [markdown]
-# It runs, it costs more, and it gets only a little above chance. In notebook 3 you find out what is wrong with
-# it, and notebook 1 would look the same in your own project: a loss that falls, and nothing that says "wrong".
+# It runs, it takes longer than Mobile MQA with its coarser keys (without down-sampling Mobile MQA would be
+# slower, too: notebook 4 times it), and it gets only a little above chance. In notebook 3 you find out what is
+# wrong with it, and notebook 1 would look the same in your own project: a loss that falls, and nothing that says
+# "wrong".
 
 # %% [markdown]
 # ## Was that luck?
@@ -219,9 +226,9 @@ Markdown("\n".join(rows))
 # %% [markdown]
 # ## What you know now
 #
-# Convolutions with a small window cannot answer a question whose answer lies elsewhere, however long they train.
-# One layer of attention can, and it learns where to look from the answers alone. What a layer reads can be
-# drawn, and here even be counted. And code that runs and whose shapes fit can still be wrong.
+# Convolutions with a small window cannot answer a question whose answer lies outside it. One layer of attention
+# can, and it learns where to look from the answers alone. What a layer reads can be drawn, and here even be
+# counted. And code that runs and whose shapes fit can still be wrong.
 #
 # Three questions to take along: why is the list of keys four times shorter than the list of queries, and why
 # does that cost so little here? What would happen with locks so small that a key cell holds two shapes? How much
