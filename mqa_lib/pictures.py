@@ -22,6 +22,14 @@ _WAY_OUT = "Give a path, a PIL picture, or an array of height × width × 3 in u
 _SIXTEEN_BIT = 65535
 
 
+def unreadable() -> tuple[type[Exception], ...]:
+    """Return what opening a file that is no whole picture can raise."""
+    from PIL import Image
+
+    # ImportError: ultralytics, once imported, makes Pillow look for one more package before it gives up.
+    return (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError)
+
+
 def read(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
     """Return a picture as RGB bytes.
 
@@ -36,14 +44,14 @@ def read(picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
     """
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     if isinstance(picture, str | Path):
         try:
             with Image.open(picture) as file:
-                file.load()
+                file.load()  # decodes all of it: a file that is cut off opens, and fails only here
                 upright = ImageOps.exif_transpose(file)
-        except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        except unreadable() as error:
             reason = (
                 "is not there"
                 if isinstance(error, FileNotFoundError)

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mqa_lib"
 # A module may import only from the ranks below its own, or from its own package.
 RANKS = (
     {"checks", "bootstrap"},
-    {"functional", "cost", "timing", "datasets", "pictures"},
+    {"functional", "cost", "timing", "pictures"},
+    {"datasets"},
     {"attention"},
     {"blocks"},
     {"published", "hooks", "bench"},

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mqa_lib import checks
+from mqa_lib.pictures import unreadable
 
 PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SHOWN = 20
@@ -138,7 +139,7 @@ def _picture_problems(picture: Path, root: Path) -> Iterator[str]:
             image.load()  # decodes all of it: a file that is cut off opens, and fails only here
             if min(image.size) < 10:
                 yield f"{_short(picture, root)} is {image.size[0]}x{image.size[1]} pixels; at least 10x10 are needed."
-    except (OSError, SyntaxError, ValueError) as error:
+    except unreadable() as error:
         yield f"{_short(picture, root)} cannot be decoded ({type(error).__name__})."
 
 

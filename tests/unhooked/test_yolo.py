@@ -54,6 +54,15 @@ def test_a_picture_that_is_cut_off_is_named(data):
         yolo.checked(data)
 
 
+@pytest.mark.parametrize("content", [b"", b"no picture at all"])
+def test_a_file_that_is_no_picture_is_named_also_once_ultralytics_is_imported(data, content):
+    import mqa_lib.rtdetr  # noqa: F401  (ultralytics changes how Pillow fails)
+
+    (data / "images/val/000001.png").write_bytes(content)
+    with pytest.raises(yolo.DataError, match=r"images/val/000001.png cannot be decoded"):
+        yolo.checked(data)
+
+
 def test_more_than_twenty_files_are_named_up_to_twenty_and_counted(data):
     for number in range(25):
         shutil.copy(data / "images/train/000000.png", data / f"images/train/1{number:05d}.png")
