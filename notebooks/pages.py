@@ -16,9 +16,10 @@ from pygments.formatters import HtmlFormatter
 
 _STYLE = """
 :root { color-scheme: light; --ink: #1a1a1a; --paper: #fff; --quiet: #5b5b5b; --panel: #f5f6f8; --link: #0050a0; }
-body { margin: 0 auto; max-width: 58rem; padding: 1.5rem 1rem 4rem; color: var(--ink); background: var(--paper);
+body { margin: 0 auto; max-width: 66rem; padding: 1.5rem 1rem 4rem; color: var(--ink); background: var(--paper);
   font: 1.05rem/1.6 system-ui, sans-serif; }
 a { color: var(--link); }
+p, ul, ol, blockquote { max-width: 58rem; } /* code needs 110 characters, prose reads better in shorter lines */
 nav { display: flex; justify-content: space-between; gap: 1rem; font-size: .95rem; }
 pre { font: .88rem/1.5 ui-monospace, monospace; overflow-x: auto; margin: 0; }
 code { font-family: ui-monospace, monospace; font-size: .92em; }
@@ -33,6 +34,7 @@ img, svg, iframe { max-width: 100%; height: auto; }
 .rendered_html table, table { border-collapse: collapse; display: block; overflow-x: auto; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 math[display="block"] { margin: 1rem 0; }
+math { font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
 blockquote { border-left: 4px solid #ccc; margin-left: 0; padding-left: 1rem; color: var(--quiet); }
 summary { color: var(--quiet); cursor: pointer; margin-bottom: .4rem; }
 .failed { color: #8a0000; font-weight: 600; }
