@@ -21,6 +21,15 @@ def test_the_mark_surrounds_its_cell() -> None:
     assert (square.get_x(), square.get_y(), square.get_width()) == (3.5, 0.5, 1)
 
 
+def test_kinds_have_one_colour_and_one_name_each() -> None:
+    kinds = np.zeros((5, 7), dtype=np.int64)
+    kinds[1, 2:5] = 1
+    fig, alt = plots.heat_maps({"kind": kinds}, mark=(1, 4), categories={"kind": ("sea", "land")})
+    assert "kind: 32 cells sea, 3 cells land" in alt
+    assert fig.axes[0].images[0].cmap.N == 2
+    assert [label.get_text() for label in fig.axes[1].get_yticklabels()] == ["sea", "land"]
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 def test_key_centres_lie_where_the_formulas_put_them(stride: int) -> None:
     fig, alt = plots.key_centres(13, 17, [stride])

@@ -1,9 +1,11 @@
 """The pictures of the derivation: maps of likeness and weight, the scale's effect, where down-sampled keys lie."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -12,23 +14,41 @@ from mqa_lib.plots.style import BLUE, GREEN, HEAT, ORANGE, VERMILLION, figure, i
 
 
 def heat_maps(
-    maps: Mapping[str, Float[np.ndarray, "rows columns"]], mark: tuple[int, int]
+    maps: Mapping[str, Shaped[np.ndarray, "rows columns"]],
+    mark: tuple[int, int],
+    categories: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Figure, str]:
-    """Return maps side by side, each with a scale of its own, and a square around the cell `mark` (row, column)."""
+    """Return maps side by side, each with a scale of its own, and a square around one cell.
+
+    Args:
+        maps: Values by title.
+        mark: Row and column of the cell.
+        categories: For maps whose values 0, 1, … only tell kinds apart, the names of the kinds by title.
+    """
     fig, axes = figure(1, len(maps), width=3.1 * len(maps), height=3.1, squeeze=False)
     told = []
     for ax, (title, values) in zip(axes[0], maps.items(), strict=True):
-        image = ax.imshow(values, cmap=HEAT)
-        fig.colorbar(image, ax=ax, shrink=0.75)
+        if names := (categories or {}).get(title):
+            told.append(f"{title}: {_draw_kinds(ax, values, names)}")
+        else:
+            ax.figure.colorbar(ax.imshow(values, cmap=HEAT), ax=ax, shrink=0.75)
+            row, column = divmod(int(values.argmax()), values.shape[1])
+            span = f"from {values.min():.2f} to {values.max():.2f}"
+            told.append(f"{title}: {span}, highest at row {row}, column {column}")
         corner = (mark[1] - 0.5, mark[0] - 0.5)
         ax.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor=VERMILLION, linewidth=2.5))
         image_axes(ax)
         ax.set_title(title)
-        row, column = divmod(int(values.argmax()), values.shape[1])
-        told.append(
-            f"{title}: from {values.min():.2f} to {values.max():.2f}, highest at row {row}, column {column}"
-        )
     return fig, f"Maps with the cell at row {mark[0]}, column {mark[1]} marked. {'; '.join(told)}."
+
+
+def _draw_kinds(ax: Any, values: Shaped[np.ndarray, "rows columns"], names: Sequence[str]) -> str:
+    count = len(names)
+    image = ax.imshow(values, cmap=colormaps[HEAT].resampled(count), vmin=-0.5, vmax=count - 0.5)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.75, ticks=range(count))
+    bar.ax.set_yticklabels(names)
+    bar.ax.tick_params(length=0)
+    return ", ".join(f"{int((values == kind).sum())} cells {name}" for kind, name in enumerate(names))
 
 
 def scale_effect(
