@@ -16,8 +16,9 @@
 # You know what a convolution does: every pixel reads its neighbours, with weights that are the same everywhere.
 # Attention lets every pixel read *all* pixels, with weights that it works out from what it sees. That is powerful
 # and dear. This notebook builds attention from a dot product, makes it cheaper in two steps, and arrives at Mobile
-# MQA. No step is taken on trust: each prints its shapes, and each saving is computed by formula and compared with
-# the layer itself.
+# MQA. No step is taken on trust: each prints its shapes and is compared with the layer itself, and every cost is
+# computed by formula: the parameters compared with what the layer holds, the arithmetic with what PyTorch counts
+# while the layer runs.
 
 # %% tags=["setup"]
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
@@ -25,6 +26,8 @@
 # %%
 import torch
 from IPython.display import Markdown
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from mqa_lib import MobileMQA, MultiHeadAttention2d, cost, functional, labs, plots
 
@@ -46,11 +49,12 @@ generator = torch.manual_seed(2404)
 # a random signature of $d$ numbers, and every pixel adds noise of its own:
 
 # %%
+stuff = ("background", "stuff A", "stuff B")
 kinds = torch.zeros(SIZE, SIZE, dtype=torch.long)
-kinds[2:7, 1:6] = 1  # a patch at the top left
-kinds[10:14, 10:15] = 1  # the same stuff at the bottom right
-kinds[3:6, 10:14] = 2  # other stuff
-signatures = torch.randn(3, DIM)
+kinds[2:7, 1:6] = 1  # a patch of A at the top left
+kinds[10:14, 10:15] = 1  # A again, at the bottom right
+kinds[3:6, 10:14] = 2  # a patch of B
+signatures = torch.randn(len(stuff), DIM)
 x = (signatures[kinds] + 0.3 * torch.randn(SIZE, SIZE, DIM)).permute(2, 0, 1).unsqueeze(0)
 print("map, batch × dim × height × width:", tuple(x.shape))
 
@@ -90,17 +94,29 @@ shares = f"{weights[same].sum():.1%} of the weight lies on the {same.sum()} pixe
 print(shares)
 
 # %% [markdown]
-# The far patch is as bright as the near one. A 3 × 3 convolution at this pixel would have seen nothing of it:
+# Where do they lie? The square marks the pixel that asks:
 
 # %%
 on_grid = {
-    "kind of stuff": kinds.float(),
+    "kind of stuff": kinds,
     "dot product": scores.unflatten(0, (SIZE, SIZE)),
     "weight after softmax": weights.unflatten(0, (SIZE, SIZE)),
 }
-plots.show(*plots.heat_maps({title: values.numpy() for title, values in on_grid.items()}, QUERY_CELL))
-far = weights.unflatten(0, (SIZE, SIZE))[10:14, 10:15].sum()
-assert far > 0.25
+drawn_maps = {title: values.numpy() for title, values in on_grid.items()}
+plots.show(*plots.heat_maps(drawn_maps, QUERY_CELL, {"kind of stuff": stuff}))
+
+# %% [markdown]
+# The asking pixel is its own best match. Without it, is the far patch as bright as the near one?
+
+# %%
+others = same & (torch.arange(n) != row * SIZE + column)
+near, far = (weights[half][others[half]].mean().item() for half in (slice(0, n // 2), slice(n // 2, n)))
+print(f"mean weight of a pixel of stuff A: near patch {near:.4f}, far patch {far:.4f}")
+assert abs(far / near - 1) < 0.5
+
+# %% [markdown]
+# About as bright: the distance plays no part. A 3 × 3 convolution at this pixel would have seen nothing of the far
+# patch.
 
 # %% [markdown]
 # ## 3 · One head: a weighted mean of values
@@ -109,9 +125,9 @@ assert far > 0.25
 # away, what the alike pixels have in common stays:
 
 # %%
-read = weights @ tokens
+mean_token = weights @ tokens
 noise_before = (asking - signatures[1]).norm()
-noise_after = (read - signatures[1]).norm()
+noise_after = (mean_token - signatures[1]).norm()
 print(f"distance from the stuff's signature: {noise_before:.1f} before, {noise_after:.1f} after reading")
 assert noise_after < noise_before
 
@@ -158,7 +174,8 @@ for name, values in variances.items():
     print(f"{name:20s}", ", ".join(f"{value:.2f}" for value in values))
 
 # %% [markdown]
-# The entropy says how evenly the weights are spread: 1 stands for equal weights, 0 for all weight on one key.
+# The entropy says how evenly the weights are spread. Here it is divided by its largest value: 1 stands for equal
+# weights, 0 for all weight on one key ([notebook 4](04_look_at_attention.ipynb) gives it in bits).
 
 
 # %%
@@ -195,19 +212,19 @@ assert all(
 # %%
 multi_head = MultiHeadAttention2d(DIM, NUM_HEADS, KEY_DIM, KEY_DIM).eval()
 layers = (multi_head.query, multi_head.key, multi_head.value)
-q, k, v = (
-    functional.project(x, layer.weight).unflatten(1, (NUM_HEADS, -1)).flatten(-2).mT for layer in layers
+all_q, all_k, all_v = (
+    functional.project(x, each.weight).unflatten(1, (NUM_HEADS, -1)).flatten(-2).mT for each in layers
 )
-every_weight = functional.attention_weights(q, k)
-print("q, k, v, batch × heads × tokens × channels:", *(tuple(each.shape) for each in (q, k, v)))
+every_weight = functional.attention_weights(all_q, all_k)
+print("q, k, v, batch × heads × tokens × channels:", *(tuple(each.shape) for each in (all_q, all_k, all_v)))
 print("weights, batch × heads × queries × keys:", tuple(every_weight.shape))
 
 # %% [markdown]
 # The rest of the layer: read, put the heads side by side, mix. Our composition and the layer agree:
 
 # %%
-read = functional.attend(q, k, v).mT.flatten(1, 2).unflatten(-1, (SIZE, SIZE))
-ours = functional.project(read, multi_head.output.weight)
+laid_out = functional.attend(all_q, all_k, all_v).mT.flatten(1, 2).unflatten(-1, (SIZE, SIZE))
+ours = functional.project(laid_out, multi_head.output.weight)
 with torch.no_grad():
     assert torch.allclose(ours, multi_head(x), atol=TOLERANCE)
 print(f"largest difference: {(ours - multi_head(x)).abs().max():.1e}")
@@ -348,8 +365,8 @@ assert mobile.params == sum(p.numel() for p in layer.parameters())
 # Now each term of the equation is one line, and one shape. First the queries, $X W^{Q_j}$ for all $j$ at once:
 
 # %%
-q = functional.project(x, state["query.proj.weight"]).unflatten(1, (NUM_HEADS, KEY_DIM)).flatten(-2).mT
-print("X W^Q, batch × heads × n × key_dim:", tuple(q.shape))
+queries = functional.project(x, state["query.proj.weight"]).unflatten(1, (NUM_HEADS, -1)).flatten(-2).mT
+print("X W^Q, batch × heads × n × key_dim:", tuple(queries.shape))
 
 # %% [markdown]
 # Then $\mathrm{SR}(X)$ for the keys and for the values, each with its norm, and the shared projections:
@@ -357,24 +374,24 @@ print("X W^Q, batch × heads × n × key_dim:", tuple(q.shape))
 # %%
 shared = {}
 for name in ("key", "value"):
-    reduced = functional.spatial_reduction(x, state[f"{name}.down_conv.weight"], KV_STRIDE)
-    reduced = functional.normalise(reduced, state, f"{name}.norm", eps=1e-5)
-    shared[name] = functional.project(reduced, state[f"{name}.proj.weight"]).flatten(-2).mT.unsqueeze(1)
+    fewer = functional.spatial_reduction(x, state[f"{name}.down_conv.weight"], KV_STRIDE)
+    normed = functional.normalise(fewer, state, f"{name}.norm", eps=1e-5)
+    shared[name] = functional.project(normed, state[f"{name}.proj.weight"]).flatten(-2).mT.unsqueeze(1)
     print(f"SR(X) W, {name}, batch × 1 × m × channels:", tuple(shared[name].shape))
 
 # %% [markdown]
 # The softmax of the scaled scores, one row for each query of each head, summing to 1:
 
 # %%
-weights = functional.attention_weights(q, shared["key"])
-print("softmax, batch × heads × n × m:", tuple(weights.shape))
-assert torch.allclose(weights.sum(dim=-1), torch.ones(1, NUM_HEADS, n))
+softmax = functional.attention_weights(queries, shared["key"])
+print("softmax, batch × heads × n × m:", tuple(softmax.shape))
+assert torch.allclose(softmax.sum(dim=-1), torch.ones(1, NUM_HEADS, n))
 
 # %% [markdown]
 # The weighted means, $A_1$ to $A_h$:
 
 # %%
-heads = functional.attend(q, shared["key"], shared["value"])
+heads = functional.attend(queries, shared["key"], shared["value"])
 print("A, batch × heads × n × value_dim:", tuple(heads.shape))
 
 # %% [markdown]
@@ -404,6 +421,25 @@ print(f"largest difference from MobileMQA.forward: {agreement:.1e}")
 # %%
 steps = {"multi-head": mha, "shared keys, values": mqa, "… at stride 2": mobile}
 plots.show(*plots.cost_bars(steps))
+
+# %% [markdown]
+# Are the formulas right? PyTorch can count while a layer runs. It counts FLOPs, floating-point operations, and 1 MAC
+# is 2 of them. (`SDPBackend.MATH` makes the layers take the way without a fused kernel, whose inside cannot be
+# counted.)
+
+# %%
+counted = {}
+for name, each in zip(steps, (multi_head, multi_query, layer), strict=True):
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        each(x)
+    counted[name] = counter.get_total_flops()
+    print(f"{name:19s} counted {counted[name]:>11,} FLOPs, formula 2 · {steps[name].macs:>10,} MACs")
+
+# %% [markdown]
+# Not one operation is left over:
+
+# %%
+assert counted == {name: 2 * price.macs for name, price in steps.items()}
 
 # %% [markdown]
 # A small helper for the words:
@@ -511,8 +547,8 @@ print(
 assert counted_saving > 2 * printed_saving
 
 # %% [markdown]
-# It does not. Our formulas agree with what PyTorch counts while the layer runs, so the difference lies in something we
-# do not know about the table, perhaps another model or another way to count. We leave it open.
+# It does not. Our formulas agree with what PyTorch counts (section 9), so the difference lies in something we do not
+# know about the table, perhaps another model or another way to count. We leave it open.
 
 # %% [markdown]
 # ## What you know now
