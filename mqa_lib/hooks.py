@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,18 @@ from torch import Tensor, nn
 
 from mqa_lib import checks
 from mqa_lib.attention import MobileMQA, MultiHeadAttention2d
+
+_STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+
+
+class Lattice(NamedTuple):
+    """Where the cells of a map lie in the batch: middle of the first, and distance to the next, in pixels.
+
+    Both are (vertical, horizontal), and the first pixel reaches from 0 to 1, so its middle is at 0.5.
+    """
+
+    first: tuple[float, float]
+    step: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,7 @@ class View:
         q: Queries of every head.
         k: Keys: one set for every head, or one that all share.
         grid: Rows and columns of the map that went in.
+        lattice: Where the cells of that map are centred in the batch.
         query_strides: Cells of the map that were averaged to one query, (vertical, horizontal).
         kv_stride: Cells of the map from one key to the next.
         kernel: Cells of the map, per axis, that one key was made from.
@@ -34,6 +47,7 @@ class View:
     q: Float[Tensor, "heads queries key_dim"]
     k: Float[Tensor, "key_sets keys key_dim"]
     grid: tuple[int, int]
+    lattice: Lattice
     query_strides: tuple[int, int] = (1, 1)
     kv_stride: int = 1
     kernel: int = 1
@@ -97,12 +111,20 @@ def _run_hooked(
                 _keep_tokens(tokens, name), with_kwargs=True
             )
             hooks.append(hook)
+    lattices = {(batch.shape[2], batch.shape[3]): Lattice((0.5, 0.5), (1.0, 1.0))}
+    for name, module in model.named_modules():
+        within = any(name.startswith(f"{layer}.") for layer in layers)
+        if isinstance(module, _STRIDED) and not within:
+            hooks.append(module.register_forward_hook(_keep_lattice(lattices)))
     try:
         model(batch)
     finally:
         for hook in hooks:
             hook.remove()
-    return [_view(name, layers[name], x, tokens.get(name, ())) for name, x in maps.items()]
+    return [
+        _view(name, layers[name], x, _lattice(lattices, batch, x), tokens.get(name, ()))
+        for name, x in maps.items()
+    ]
 
 
 def kind(layer: nn.Module) -> str:
@@ -126,8 +148,54 @@ def _keep_tokens(tokens: dict[str, tuple[Tensor, ...]], name: str) -> Callable[.
     return lambda _, inputs, named: tokens.update({name: (*inputs, named.get("query"), named.get("key"))[:2]})
 
 
+def _keep_lattice(lattices: dict[tuple[int, int], Lattice]) -> Callable[..., None]:
+    """Return a hook that notes where the cells of a map lie when a convolution or pooling first makes its size.
+
+    Maps are told apart by their size. That is exact for a chain of strided layers, and for the branches of common
+    backbones, which keep to one lattice for each size.
+    """
+
+    def keep(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        before, after = tuple(inputs[0].shape[-2:]), tuple(output.shape[-2:])
+        if before not in lattices or after in lattices:
+            return
+        kernel, stride, padding, dilation = (
+            (0, 0) if isinstance(said, str) else (said, said) if isinstance(said, int) else said
+            for said in (
+                module.kernel_size,
+                module.stride,
+                module.padding,  # a word only where it is "valid": a stride excludes "same"
+                getattr(module, "dilation", 1),
+            )
+        )
+        first, step = lattices[before]
+        # The middle of the first window, counted in cells from the middle of the first cell.
+        middle = [d * (k - 1) / 2 - p for k, p, d in zip(kernel, padding, dilation, strict=True)]
+        lattices[after] = Lattice(
+            (first[0] + step[0] * middle[0], first[1] + step[1] * middle[1]),
+            (step[0] * stride[0], step[1] * stride[1]),
+        )
+
+    return keep
+
+
+def _lattice(
+    lattices: dict[tuple[int, int], Lattice],
+    batch: Float[Tensor, "1 3 rows columns"],
+    x: Float[Tensor, "1 dim height width"],
+) -> Lattice:
+    """Return where the cells of a map lie: as noted, or side by side over the whole batch if nothing was."""
+    grid = (x.shape[2], x.shape[3])
+    down, across = batch.shape[2] / grid[0], batch.shape[3] / grid[1]
+    return lattices.get(grid, Lattice((down / 2, across / 2), (down, across)))
+
+
 def _view(
-    name: str, layer: nn.Module, x: Float[Tensor, "1 dim height width"], tokens: tuple[Tensor, ...]
+    name: str,
+    layer: nn.Module,
+    x: Float[Tensor, "1 dim height width"],
+    lattice: Lattice,
+    tokens: tuple[Tensor, ...],
 ) -> View:
     grid = (x.shape[2], x.shape[3])
     if isinstance(layer, MobileMQA):
@@ -136,12 +204,12 @@ def _view(
         how: dict[str, int] = {}
         if isinstance(reduction, nn.Conv2d):
             how = {"kernel": reduction.kernel_size[0], "padding": int(reduction.padding[0])}
-        return View(name, kind(layer), q[0], k[0], grid, layer.query_strides, layer.kv_stride, **how)
+        return View(name, kind(layer), q[0], k[0], grid, lattice, layer.query_strides, layer.kv_stride, **how)
     if isinstance(layer, MultiHeadAttention2d):
         q, k = (
             part(x).unflatten(1, (layer.num_heads, -1)).flatten(-2).mT for part in (layer.query, layer.key)
         )
-        return View(name, kind(layer), q[0], k[0], grid)
+        return View(name, kind(layer), q[0], k[0], grid, lattice)
     attention = _attention_of(layer)
     weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
     q, k = (
@@ -150,4 +218,4 @@ def _view(
         .transpose(1, 2)
         for part in (0, 1)
     )
-    return View(name, kind(layer), q[0], k[0], grid)
+    return View(name, kind(layer), q[0], k[0], grid, lattice)

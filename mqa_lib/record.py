@@ -61,6 +61,8 @@ class AttentionRecord:
         layer: Name of the layer in its model.
         kind: What the layer is, for people.
         weights_are: A sentence: what the model's weights were trained on, or that they are random.
+        query_origin: Where the piece of the first query begins; negative where a map's first cell is centred on the
+            picture's first pixel, as a convolution of stride 2 with a padding of 1 makes it.
 
     Raises:
         ValueError: The arrays do not fit the grids or each other.
@@ -79,6 +81,7 @@ class AttentionRecord:
     layer: str
     kind: str
     weights_are: str
+    query_origin: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         way_out = "Make the record with `record.capture`."
@@ -160,11 +163,15 @@ class AttentionRecord:
         """Return the part of the picture that one query stands for."""
         place = divmod(self._query(query), self.query_grid[1])
         return self._rectangle(
-            [at * size for at, size in zip(place, self.query_cell, strict=True)], self.query_cell
+            [
+                start + size * at
+                for start, size, at in zip(self.query_origin, self.query_cell, place, strict=True)
+            ],
+            self.query_cell,
         )
 
     def query_at(self, row: int, column: int) -> int:
-        """Return the number of the query whose cell holds a pixel of the picture.
+        """Return the number of the query whose cell holds the middle of a pixel, or else lies nearest to it.
 
         Raises:
             ValueError: The pixel is outside the picture.
@@ -175,8 +182,13 @@ class AttentionRecord:
             raise checks.refuse(
                 "row, column", (row, column), f"is outside the picture of {height}×{width}", way_out
             )
-        place = [int(at // size) for at, size in zip((row, column), self.query_cell, strict=True)]
-        down, across = (min(at, extent - 1) for at, extent in zip(place, self.query_grid, strict=True))
+        place = [
+            int((at + 0.5 - start) // size)
+            for at, start, size in zip((row, column), self.query_origin, self.query_cell, strict=True)
+        ]
+        down, across = (
+            min(max(at, 0), extent - 1) for at, extent in zip(place, self.query_grid, strict=True)
+        )
         return down * self.query_grid[1] + across
 
     def save(self, path: str | Path) -> Path:
@@ -266,7 +278,8 @@ def capture(
     picture = pictures.read(image)
     core, batch = _core_and_batch(model, picture, size)
     said = weights_are or getattr(model, "card", {}).get("weights_are") or getattr(model, "weights_are", None)
-    return [_record(view, picture, said or _UNSAID) for view in hooks.run(core, batch)]
+    scale = (picture.shape[0] / batch.shape[2], picture.shape[1] / batch.shape[3])
+    return [_record(view, picture, scale, said or _UNSAID) for view in hooks.run(core, batch)]
 
 
 def reach(
@@ -314,9 +327,13 @@ def _core_and_batch(
 
 
 def _record(
-    view: hooks.View, picture: UInt8[np.ndarray, "height width 3"], weights_are: str
+    view: hooks.View,
+    picture: UInt8[np.ndarray, "height width 3"],
+    scale: tuple[float, float],
+    weights_are: str,
 ) -> AttentionRecord:
-    down, across = (extent / count for extent, count in zip(picture.shape[:2], view.grid, strict=True))
+    down, across = (step * by for step, by in zip(view.lattice.step, scale, strict=True))
+    top, left = ((first - step / 2) * by for first, step, by in zip(*view.lattice, scale, strict=True))
     return AttentionRecord(
         q=view.q.float().cpu().numpy().astype(np.float16),
         k=view.k.float().cpu().numpy().astype(np.float16),
@@ -326,9 +343,10 @@ def _record(
         query_cell=(down * view.query_strides[0], across * view.query_strides[1]),
         key_step=(down * view.kv_stride, across * view.kv_stride),
         key_size=(down * view.kernel, across * view.kernel),
-        key_origin=(-down * view.padding, -across * view.padding),
+        key_origin=(top - down * view.padding, left - across * view.padding),
         image=picture,
         layer=view.name,
         kind=view.kind,
         weights_are=weights_are,
+        query_origin=(top, left),
     )

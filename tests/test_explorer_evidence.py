@@ -48,7 +48,11 @@ def test_a_head_that_reads_every_key_is_found_and_one_that_reads_the_lock_is_not
 def test_blind_chance_is_the_share_of_keys_that_are_near(hits):
     near = [
         sum(
-            max(abs((row + 0.5) * CELL - pair.key.row), abs((column + 0.5) * CELL - pair.key.column)) <= CELL
+            max(
+                abs((row + 0.5) * CELL - pair.key.row - 0.5),
+                abs((column + 0.5) * CELL - pair.key.column - 0.5),
+            )
+            <= CELL
             for row in range(SIZE // CELL)
             for column in range(SIZE // CELL)
         )

@@ -198,3 +198,72 @@ def test_a_key_knows_of_more_where_the_cells_before_it_overlap():
     model = nn.Sequential(nn.Conv2d(3, 8, 7, 4, 3), layer(kv_stride=2))
     top, left, bottom, right = reach(model, picture(), "1", 31)  # row 3, column 4: cells 5…7 and 7…9
     assert (top, left, bottom, right) == (5 * 4 - 3, 7 * 4 - 3, 7 * 4 + 4, 9 * 4 + 4)
+
+
+STEMS = {
+    "the probe's": [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 3, 1), nn.Conv2d(8, 8, 3, 1, 1)],
+    "a chain of stride 2": [nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)],
+    "pooled": [nn.Conv2d(3, 8, 7, 2, 3), nn.AvgPool2d(2)],
+    "without padding": [nn.Conv2d(3, 8, 5, 3)],
+    "dilated": [nn.Conv2d(3, 8, 3, 2, padding=2, dilation=2)],
+}
+
+
+def middle_of(part) -> list[float]:
+    return [(part.top + part.bottom) / 2, (part.left + part.right) / 2]
+
+
+def stemmed(name: str, **options) -> nn.Sequential:
+    return nn.Sequential(nn.Sequential(*STEMS[name]), layer(**options))
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_a_query_is_centred_on_what_its_cell_of_the_map_sees(name):
+    model, record = stemmed(name), capture(stemmed(name), picture())[0]
+    x = as_batch(picture()).requires_grad_()
+    row, column = (extent // 2 for extent in record.query_grid)
+    model[0](x)[0, :, row, column].abs().sum().backward()
+    _, rows, columns = x.grad[0].nonzero().T
+    seen = [float(at.min() + at.max() + 1) / 2 for at in (rows, columns)]
+    assert middle_of(record.query_cell_of(row * record.query_grid[1] + column)) == seen
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_a_key_is_centred_on_what_it_knows_of(name):
+    model = stemmed(name, kv_stride=2)
+    record = capture(model, picture())[0]
+    rows, columns = record.key_grid
+    key = rows // 2 * columns + columns // 2
+    known = middle_of(reach(model, picture(), "1", key))
+    assert middle_of(record.footprint(key)) == known == list(record.key_centres()[key])
+
+
+def test_with_padded_convolutions_of_stride_2_cell_i_has_pixel_stride_times_i_in_its_middle():
+    record = capture(stemmed("a chain of stride 2"), picture())[0]
+    for row, column in ((0, 0), (5, 3), (12, 16)):
+        query = row * 17 + column
+        assert record.query_at(4 * row, 4 * column) == query
+        if row and column:
+            assert middle_of(record.query_cell_of(query)) == [4 * row + 0.5, 4 * column + 0.5]
+
+
+def test_cells_of_a_stretched_picture_are_stretched_with_it():
+    as_it_is = capture(stemmed("the probe's"), picture(66, 66))[0]
+    doubled = capture(stemmed("the probe's"), picture(132, 132), size=66)[0]
+    assert [2 * at for at in middle_of(as_it_is.query_cell_of(60))] == middle_of(doubled.query_cell_of(60))
+
+
+def test_where_nothing_is_known_of_the_map_its_cells_share_the_picture_out_evenly():
+    class Halved(nn.Module):
+        def forward(self, x):
+            return x[..., ::2, ::2]
+
+    record = capture(nn.Sequential(Halved(), nn.Conv2d(3, 8, 1), layer()), picture())[0]
+    assert (record.query_origin, record.query_cell) == ((0, 0), (2, 2))
+
+
+def test_a_record_with_shifted_cells_keeps_them_in_its_file(tmp_path):
+    record = capture(stemmed("the probe's", kv_stride=2), picture())[0]
+    back = AttentionRecord.load(record.save(tmp_path / "one.npz"))
+    assert back.query_origin == record.query_origin == (-2.5, -2.5)
+    assert back.footprint(14) == record.footprint(14)

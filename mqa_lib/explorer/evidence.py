@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import nn
 
 from mqa_lib import pictures
-from mqa_lib.datasets.keys_and_locks import Scene
+from mqa_lib.datasets.keys_and_locks import Place, Scene
 from mqa_lib.record import Rectangle, capture
 
 
@@ -67,7 +67,7 @@ def at_the_key(
         seen = capture(model, image, size=scene.size)[layer]
         strongest, middles = seen.weights().argmax(axis=-1), seen.key_centres()
         for pair in scene.pairs:
-            close = np.abs(middles - (pair.key.row, pair.key.column)).max(axis=-1) <= near
+            close = np.abs(middles - _middle(pair.key)).max(axis=-1) <= near
             found.append(close[strongest[:, seen.query_at(pair.lock.row, pair.lock.column)]])
             blindly.append(close.mean())
     return Hits(np.array(found), float(np.mean(blindly)))
@@ -117,7 +117,7 @@ def painted_over(
             for kept, key in zip(
                 right, (seen.top(lock, head, 1)[0].key, random.randint(seen.k.shape[1])), strict=True
             ):
-                away = np.abs(seen.key_centres()[key] - (pair.lock.row, pair.lock.column))
+                away = np.abs(seen.key_centres()[key] - _middle(pair.lock))
                 if before[lock] == pair.colour and (away > seen.key_size).any():
                     kept.append(bool(_answers(model, paint(image, seen.footprint(key)))[lock] == pair.colour))
     shares = [float(np.mean(kept)) if kept else float("nan") for kept in right]
@@ -130,6 +130,11 @@ def paint(image: UInt8[np.ndarray, "height width 3"], part: Rectangle) -> UInt8[
     changed = image.copy()
     changed[top:bottom, left:right] = image.mean(axis=(0, 1)).round()
     return changed
+
+
+def _middle(place: Place) -> Float[np.ndarray, "2"]:
+    """Return the middle of a shape as records count it, where the first pixel reaches from 0 to 1."""
+    return np.array((place.row, place.column)) + 0.5
 
 
 def _answers(model: nn.Module, image: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
