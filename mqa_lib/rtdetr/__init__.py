@@ -6,6 +6,7 @@ keeps ultralytics from asking the network, from installing packages by itself, a
 settings, unless the environment says otherwise.
 """
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -19,8 +20,19 @@ os.environ.setdefault("YOLO_OFFLINE", "1")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 os.environ.setdefault("YOLO_CONFIG_DIR", str(_CACHE))
 
-from mqa_lib.rtdetr.build import MODELS, load, register  # noqa: E402  (ultralytics reads the environment on import)
-from mqa_lib.rtdetr.weights import as_checkpoint, load_weights, save_weights  # noqa: E402
+
+def _no_chatter(said: logging.LogRecord) -> bool:
+    return said.levelno > logging.INFO
+
+
+# The first import ever writes ultralytics' settings, and says at length where. Its warnings still come through.
+_LOGGER = logging.getLogger("ultralytics")
+_LOGGER.addFilter(_no_chatter)
+try:  # ultralytics reads the environment on import, so this comes after it
+    from mqa_lib.rtdetr.build import MODELS, load, register
+    from mqa_lib.rtdetr.weights import as_checkpoint, load_weights, save_weights
+finally:
+    _LOGGER.removeFilter(_no_chatter)
 
 register()
 
