@@ -53,3 +53,15 @@ def test_score_memory_draws_every_stage_and_says_none_where_there_is_no_attentio
     assert sorted(bar.get_height() for bar in fig.axes[0].patches) == [0, 0.25, 0.5, 5.0]
     assert [text.get_text() for text in fig.axes[0].texts] == ["5", "0.5", "none", "0.25"]
     assert "ours: 0 at stride 4, 0.25 at stride 8" in alt
+
+
+def test_the_way_in_names_every_row_and_draws_ours_in_file_and_model():
+    rows = [("[-1, 1, Conv, [7]]", "Conv", 2, False), ("[-1, 1, OurBlock, [7]]", "OurBlock", 4, True)]
+    rows += [("[-1, 1, Conv, [11]]", "Conv", 8, True)]
+    fig, alt = plots.way_in(rows, "OurBlock", "our.home", 104)
+    written = [text.get_text() for text in fig.axes[0].texts]
+    assert [f"{index}  {row[0]}" in written for index, row in enumerate(rows)] == [True] * 3
+    assert "row 1\nOur\nBlock\nstride 4\n26 × 26" in written
+    assert "our.home\n.OurBlock" in written
+    assert "OurBlock is named in row 1, [-1, 1, OurBlock, [7]], a map at stride 4." in alt
+    assert "reads the maps of rows 1, 2." in alt

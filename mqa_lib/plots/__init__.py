@@ -13,7 +13,7 @@ from mqa_lib.plots.attention import (
 )
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.derivation import head_shapes, heat_maps, key_centres, scale_effect
-from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout
+from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout, way_in
 from mqa_lib.plots.style import HEAT, PALETTE, LivePicture, figure, png, show
 from mqa_lib.plots.training import curves, scenes
 
@@ -48,4 +48,5 @@ __all__ = [
     "show",
     "time_ratios",
     "token_layout",
+    "way_in",
 ]

@@ -1,18 +1,24 @@
-"""Is the layer right? Pictures of memory layout, of scrambled outputs, of errors, and of what the models cost.
+"""Is the layer right? Pictures of memory layout, of scrambled outputs, of errors, of what the models cost.
+
+The last picture shows how the layer gets into a model.
 
 Each function returns the figure and the alternative text made from its data.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from mqa_lib.plots.style import BLUE, GREEN, HEAT, ORANGE, PALETTE, SKY, VERMILLION, figure, image_axes
+from mqa_lib.plots.style import BLACK, BLUE, GREEN, HEAT, ORANGE, PALETTE, SKY, VERMILLION, figure, image_axes
 
 _ON_DARK = {0, 2, 5, 7}  # entries of PALETTE on which white text is read better than black
+_Number = int | float
 _MARKS = ("o", "D", "s", "^")
 
 
@@ -170,3 +176,90 @@ def score_memory(gib: Mapping[str, Sequence[float]], stages: Sequence[str]) -> t
     ax.grid(False, axis="x")
     ax.legend(loc="upper right")
     return fig, f"Bars of the memory of one block's score matrix in GiB, logarithmic. {'; '.join(told)}."
+
+
+def way_in(
+    rows: Sequence[tuple[str, str, int, bool]], ours: str, home: str, size_px: int
+) -> tuple[Figure, str]:
+    """Return a diagram: rows of a model file, the name that two of them are looked up by, and the model that results.
+
+    Args:
+        rows: For each row of the backbone, its text, the class that it names, its stride, and whether the head reads
+            its map.
+        ours: The name of our class.
+        home: The module in which our class lives.
+        size_px: Side of the picture, for the sizes of the maps.
+    """
+    fig, ax = figure(width=10.0, height=5.6)
+    image_axes(ax)
+    ax.set(xlim=(-0.3, 100.3), ylim=(0, 57))
+    marked = [index for index, (_, kind, _, _) in enumerate(rows) if kind == ours]
+    _title(ax, 0, 56, "1  the model file: its backbone")
+    _title(ax, 46, 56, "2  the name is looked up in memory")
+    _title(ax, 77, 56, "3  and is our class")
+    _title(ax, 0, 24, "4  the model that is built")
+    memory = _box(ax, (46, 35, 23, 12), f"Python module\nultralytics.nn.tasks\n.{ours}", SKY)
+    made = _box(ax, (77, 35, 23, 12), f"{home}\n.{ours}", ORANGE)
+    _arrow(ax, (memory[2], 41), (made[0], 41))
+    for index, (text, kind, _, _) in enumerate(rows):
+        height = 50.5 - 22 * index / max(len(rows) - 1, 1)
+        _line(ax, height, f"{index}  {text}", kind == ours)
+        if kind == ours:
+            _arrow(ax, (35, height), (memory[0], 41))
+    _chain(ax, [row[1:] for row in rows], ours, size_px)
+    for index in marked:
+        middle = (index + 0.5) * 79 / len(rows) - 0.8
+        ax.plot([88.5, 88.5, middle], [35, 26, 26], color=BLACK, linewidth=1.2)
+        _arrow(ax, (middle, 26), (middle, 20))
+    told = "; ".join(f"row {index}, {rows[index][0]}, a map at stride {rows[index][2]}" for index in marked)
+    reads = ", ".join(str(index) for index, row in enumerate(rows) if row[3])
+    return fig, (
+        f"Diagram in four steps. The model file's backbone has {len(rows)} rows. {ours} is named in {told}. The name is"
+        f" looked up in ultralytics.nn.tasks, in memory, and found to be {home}.{ours}. In the model that is built,"
+        f" encoder and decoder follow the backbone, and the encoder reads the maps of rows {reads}."
+    )
+
+
+def _chain(ax: Any, rows: Sequence[tuple[str, int, bool]], ours: str, size_px: int) -> None:
+    """Draw the model: a box for each row of the backbone, the encoder, the decoder, and what the encoder reads."""
+    step = 79 / len(rows)
+    head = _box(ax, (80, 0.5, 9, 19.5), "encoder\n(neck)", "#DDDDDD")
+    decoder = _box(ax, (92, 0.5, 8, 19.5), "decoder", "#DDDDDD")
+    _arrow(ax, (head[2], 10), (decoder[0], 10))
+    for index, (kind, stride, read) in enumerate(rows):
+        words = re.sub(r"(?<=[a-zA-Z])(?=[A-Z][a-z]+$)", "\n", kind)
+        label = f"row {index}\n{words}\nstride {stride}\n{size_px // stride} × {size_px // stride}"
+        left, foot, right = _box(
+            ax, (index * step, 7.5, step - 1.6, 12.5), label, ORANGE if kind == ours else "white"
+        )
+        last = index == len(rows) - 1
+        _arrow(ax, (right, 13.5), (head[0] if last else right + 1.6, 13.5))
+        if read and not last:
+            middle, depth = (left + right) / 2, 1 + 5 * index / len(rows)
+            ax.plot([middle, middle], [foot, depth], color=BLACK, linewidth=1.2)
+            _arrow(ax, (middle, depth), (head[0], depth))
+
+
+def _box(
+    ax: Any, place: tuple[_Number, _Number, _Number, _Number], text: str, colour: str
+) -> tuple[_Number, _Number, _Number]:
+    """Draw a box with a text; return its left side, its foot and its right side."""
+    left, foot, width, height = place
+    ax.add_patch(Rectangle((left, foot), width, height, facecolor=colour, edgecolor=BLACK, linewidth=1))
+    ax.text(
+        left + width / 2, foot + height / 2, text, ha="center", va="center", fontsize=8.5, linespacing=1.4
+    )
+    return left, foot, left + width
+
+
+def _title(ax: Any, left: _Number, top: _Number, text: str) -> None:
+    ax.text(left, top, text, fontsize=10, fontweight="bold", va="top")
+
+
+def _line(ax: Any, height: _Number, text: str, marked: bool) -> None:
+    box = {"facecolor": ORANGE if marked else "none", "edgecolor": "none", "pad": 2.5}
+    ax.text(0.5, height, text, family="monospace", fontsize=8.5, va="center", bbox=box)
+
+
+def _arrow(ax: Any, start: tuple[_Number, _Number], end: tuple[_Number, _Number]) -> None:
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": BLACK, "shrinkA": 0, "shrinkB": 0})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -117,6 +118,25 @@ def torch_gflops(network: nn.Module, size_px: int) -> float:
 
 
 @torch.no_grad()
+def module_gflops(network: nn.Module, size_px: int) -> float:
+    """Return the GFLOPs that a counter sees which watches modules only: convolutions and linear layers."""
+    macs = 0
+
+    def count(module: nn.Conv2d | nn.Linear, _: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        macs += output.numel() * module.weight[0].numel()
+
+    watched = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    handles = [module.register_forward_hook(count) for module in watched]
+    try:
+        network(torch.zeros(1, 3, size_px, size_px))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return macs * FLOPS_PER_MAC / 1e9
+
+
+@torch.no_grad()
 def answer(network: nn.Module, x: Float[Tensor, "batch 3 height width"]) -> str:
     """Return the shape of what the network answers to `x`, or what PyTorch said when it stopped."""
     try:
@@ -138,19 +158,61 @@ def decoder_maps(network: nn.Module, x: Float[Tensor, "batch 3 height width"]) -
     return received
 
 
-def carry_over(stock: nn.Module, mobile: nn.Module) -> None:
-    """Copy the weights of the stock network into one that has additional rows of `MobileMQABlock`, row by row.
+def carry_over(stock: nn.Module, other: nn.Module) -> None:
+    """Copy the weights of the stock network into one with attention, row by row; what is new keeps its own weights.
+
+    Rows of `MobileMQABlock` are passed over; within the other rows every weight of the stock network must find its
+    place.
 
     Raises:
         ValueError: Without these rows the second network has more or fewer rows than the first.
     """
     theirs = list(stock.model)  # type: ignore[arg-type]
-    shared = [row for row in mobile.model if not isinstance(row, MobileMQABlock)]  # type: ignore[union-attr]
+    shared = [row for row in other.model if not isinstance(row, MobileMQABlock)]  # type: ignore[union-attr]
     if len(theirs) != len(shared):
         rule = f"must have as many rows as the other without its blocks (={len(shared)})"
         raise checks.refuse("stock", f"{len(theirs)} rows", rule, "Use two variants of the same size.")
     for source, target in zip(theirs, shared, strict=True):
-        target.load_state_dict(source.state_dict())
+        target.load_state_dict({**target.state_dict(), **source.state_dict()})
+
+
+@dataclass(frozen=True)
+class BackboneRow:
+    """One row of a model file's backbone, and what became of it.
+
+    Args:
+        text: The row as the file has it.
+        kind: Name of the class that it names.
+        home: Module in which that class lives.
+        stride: Pixels of the picture for one pixel of the row's map.
+        read: Whether the head of the model file reads the map.
+    """
+
+    text: str
+    kind: str
+    home: str
+    stride: int
+    read: bool
+
+
+@torch.no_grad()
+def backbone_rows(network: nn.Module, size_px: int = 64) -> list[BackboneRow]:
+    """Return the rows of a network's backbone, found by running them, one after the other, on a square picture."""
+    written: list[list[Any]] = network.yaml["backbone"]  # type: ignore[assignment, index]
+    rows = list(network.model)[: len(written)]  # type: ignore[arg-type]
+    head = list(network.model)[len(written) :]  # type: ignore[arg-type]
+    sources = {
+        row.i + f if f < 0 else f for row in head for f in ([row.f] if isinstance(row.f, int) else row.f)
+    }
+    x, found = torch.zeros(1, 3, size_px, size_px), []
+    training = network.training
+    network.eval()
+    for row, (source, repeats, kind, arguments) in zip(rows, written, strict=True):
+        x = row(x)
+        text = f"[{source}, {repeats}, {kind}, {arguments}]"
+        found.append(BackboneRow(text, kind, type(row).__module__, size_px // x.shape[-1], row.i in sources))
+    network.train(training)
+    return found
 
 
 def table(header: str, rows: Iterable[Sequence[object]]) -> str:

@@ -84,6 +84,38 @@ def test_a_network_starts_as_the_stock_one_when_its_weights_are_carried_over():
         torch.testing.assert_close(own, theirs)
 
 
+def test_the_article_s_stages_get_the_stock_weights_around_their_attention():
+    stock, article = (audit.one_class(f"rtdetr-resnet50-{name}") for name in ("stock", "article"))
+    untouched = article.model[1].layer[0].cv4.query.proj.weight.clone()
+    audit.carry_over(stock, article)
+    carried = article.state_dict()
+    assert all(torch.equal(carried[name], weight) for name, weight in stock.state_dict().items())
+    assert torch.equal(article.model[1].layer[0].cv4.query.proj.weight, untouched)
+
+
+def test_a_counter_of_modules_sees_convolutions_and_linear_layers_and_no_products():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = torch.nn.Conv2d(3, 5, 1), torch.nn.Linear(7, 11)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return self.linear(y @ y)
+
+    assert audit.module_gflops(Net(), 7) * 1e9 == pytest.approx(2 * (3 * 5 * 49 + 5 * 7 * 7 * 11))
+
+
+def test_backbone_rows_know_their_text_class_stride_and_whether_they_are_read():
+    network = audit.one_class("rtdetr-resnet50-mobile-mqa")
+    rows = audit.backbone_rows(network)
+    assert [row.stride for row in rows] == [4, 4, 8, 16, 16, 32, 32]
+    assert [index for index, row in enumerate(rows) if row.read] == [2, 4, 6]
+    assert rows[4].text == "[-1, 1, MobileMQABlock, [1024, 4, 64, 2]]"
+    assert {row.home for row in rows if row.kind == "MobileMQABlock"} == {"mqa_lib.blocks"}
+    assert network.training
+
+
 def test_weights_of_a_network_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"`stock` \(=.* rows\) must have as many rows"):
         audit.carry_over(audit.one_class("rtdetr-nano-mobile-mqa"), audit.one_class("rtdetr-nano-stock"))
