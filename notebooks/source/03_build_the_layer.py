@@ -18,11 +18,12 @@
 # a little, and the network is worse than it could be. This notebook
 #
 # 1. builds the layer in steps of one or two lines, each with its shape,
-# 2. checks the result against three oracles that do not share its code,
+# 2. checks the result with four tests, whose answers come from three sources that do not share its code,
 # 3. puts a layer on the stand that was published and copied many times, and counts what is wrong with it.
 #
 # You need to know what a convolution is, and what queries, keys and values are (notebook 2). At the end you will
-# have four tests that you can put in front of any attention layer you meet.
+# have one test that fits any attention layer without strides or position codes, and three for any layer that timm
+# also has.
 
 # %% tags=["setup"]
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
@@ -34,6 +35,9 @@ from IPython.display import Markdown
 from timm.layers import MultiQueryAttention2d
 
 from mqa_lib import MobileMQA, exercises, functional, plots, published
+
+# %% [markdown]
+# The sizes of our layer, and how exact "equal" has to be:
 
 # %%
 SEED = 3
@@ -154,18 +158,9 @@ print("q", tuple(q.shape), " k", tuple(k.shape), " v", tuple(v.shape))
 # %% [markdown]
 # ## 4 · Score, scale, softmax
 #
-# The score of a query with a key is their dot product, a sum of $d_k$ products. A sum of many terms spreads further
-# than a sum of few, so the scores are divided by $\sqrt{d_k}$; otherwise a layer with larger heads would start out
-# more one-sided. We see the spread with queries and keys of random normal numbers:
-
-# %%
-for size in (4, 16, 64, 256):
-    scores = torch.randn(500, size) @ torch.randn(500, size).T
-    print(
-        f"d_k = {size:3}   spread of the scores {scores.std():5.2f}   after scaling {scores.std() / size**0.5:.2f}"
-    )
-
-# %% [markdown]
+# The score of a query with a key is their dot product, divided by $\sqrt{d_k}$; otherwise a layer with larger heads
+# would start out more one-sided, as section 4 of [notebook 2](02_derive_the_formula.ipynb) measures.
+#
 # ### Your turn: the weights (4 minutes)
 #
 # Write `weights(q, k)`: scores, scale, softmax. Which axis must add up to one?
@@ -184,6 +179,8 @@ exercises.check("03-scale", weights)
 # `(q @ k.mT / q.shape[-1] ** 0.5).softmax(dim=-1)`. The single head of `k` is broadcast to all heads of `q`: that
 # is all there is to sharing keys.
 # </details>
+#
+# We go on with that solution:
 
 # %%
 attention = (q @ k.mT / KEY_DIM**0.5).softmax(dim=-1)
@@ -255,31 +252,34 @@ for size in ((15, 21), (16, 22), (7, 1), (1, 1)):
 # ## 7 · How do I know that it is right?
 #
 # "Our seven lines equal our library" proves little: both could share a misunderstanding. An *oracle* is a second
-# source of the right answer that does not share code with the first. We ask three:
+# source of the right answer that does not share code with the first. We ask three, timm twice, which makes four tests:
 #
 # - **the specification**: the formula written as `einsum`, slowly, with every axis named (`mqa_lib.functional`);
 # - **timm**, a library of other authors, whose layer takes our weights because ours has the same parameter names;
 # - **an identity**: with no stride, attention knows no places. If the pixels change places, the output must change
 #   places along with them and nothing else.
 #
+# The last one fits any attention layer without strides or position codes. The first two need the same weights under
+# the same names, so they fit any layer that timm also has and whose formula you write out.
+#
 # The specification first, for a layer with everything in it, a stride and values of another size than keys:
 
 # %%
-spec = functional.mobile_mqa(x, reduced.state_dict(), NUM_HEADS, kv_stride=2)
-spec_error = ((spec - reduced(x)).abs().max() / spec.std()).item()
+reduced_spec = functional.mobile_mqa(x, reduced.state_dict(), NUM_HEADS, kv_stride=2)
+spec_error = ((reduced_spec - reduced(x)).abs().max() / reduced_spec.std()).item()
 print(f"largest difference from the specification: {spec_error:.0e} standard deviations of the output")
 
 # %% [markdown]
 # Then timm, in one line to build it and one to load our weights:
 
 # %%
-timms = (
+reduced_timm = (
     MultiQueryAttention2d(DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM, value_dim=24, kv_stride=2)
     .double()
     .eval()
 )
-timms.load_state_dict(reduced.state_dict())
-timm_error = ((timms(x) - reduced(x)).abs().max() / spec.std()).item()
+reduced_timm.load_state_dict(reduced.state_dict())
+timm_error = ((reduced_timm(x) - reduced(x)).abs().max() / reduced_spec.std()).item()
 print(f"largest difference from timm's layer: {timm_error:.0e}")
 
 # %% [markdown]
@@ -287,16 +287,27 @@ print(f"largest difference from timm's layer: {timm_error:.0e}")
 # arrives at the first weights:
 
 # %%
-signal = torch.randn_like(spec)
-grads = [torch.autograd.grad(net(x), net.query.proj.weight, signal)[0] for net in (reduced, timms)]
+reduced_signal = torch.randn_like(reduced_spec)
+grads = [
+    torch.autograd.grad(net(x), net.query.proj.weight, reduced_signal)[0] for net in (reduced, reduced_timm)
+]
 gradient_error = ((grads[0] - grads[1]).abs().max() / grads[1].std()).item()
 print(f"largest difference of the gradients: {gradient_error:.0e}")
 
 # %% [markdown]
-# And the identity, which needs no second implementation at all:
+# And the identity, which needs no second implementation at all: a layer without stride, once on the map and once on
+# the map with its pixels in another order.
 
 # %%
-permutation_error = published.permutation_error(layer, x)
+order = torch.randperm(HEIGHT * WIDTH)
+moved = layer(x.flatten(2)[..., order].view_as(x)).flatten(2)
+expected = layer(x).flatten(2)[..., order]
+permutation_error = ((moved - expected).abs().max() / expected.std()).item()
+
+# %% [markdown]
+# The largest of its errors, and a limit that all four tests have to keep:
+
+# %%
 assert max(spec_error, timm_error, gradient_error, permutation_error) < EXACT * 100
 print(f"largest error after the pixels changed places: {permutation_error:.0e}")
 
@@ -363,8 +374,10 @@ for what, found in traps.items():
     print(f"{what:26}{found.error[:84]}")
 
 # %% [markdown]
-# The second trap is the nastiest. ultralytics turns pictures to `channels_last` by itself when it trains on a
-# GPU, and when it predicts on most CPUs. A model that trained through can stop in its first prediction.
+# The second trap is the nastiest. ultralytics turns a model to `channels_last` by itself, and its maps follow: when it
+# trains on a GPU outside Windows (`engine/trainer.py`), and when it predicts on an x86 CPU under Linux or Windows
+# (`nn/autobackend.py`). We read that in the source of version 8.4.190 and did not measure it. A model that trained on
+# a CPU can stop in its first prediction.
 #
 # ### What the scale does
 #
@@ -385,7 +398,8 @@ print(
 #
 # Dropout sets some *weights* to zero, so that a query cannot rely on one key; on average nothing changes. The
 # article drops *scores*, before the softmax. A score of zero is not "no attention": it is the score of a key that is
-# neither like nor unlike the query. So the average moves. We let 2,000 passes average out:
+# neither like nor unlike the query. So the average moves. We let 2,000 passes average out. That many still leave
+# something to luck: the spread of the passes divided by $\sqrt{2000}$, printed last.
 
 # %%
 half = MobileMQA(DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM, value_dim=KEY_DIM, attn_drop=0.5)
@@ -395,11 +409,17 @@ for where, defects in {
     "scores, before it": Defect.EARLY_DROPOUT,
 }.items():
     net = published.twin(half, defects)
-    still = net(many[:1])[0]
-    moved = (net.train()(many).mean(0) - still).std() / still.std()
-    print(f"dropout on {where:27} moves the average by {moved.item():.1%} of the output's spread")
+    still, passes = net(many[:1])[0], net.train()(many)
+    shift = (passes.mean(0) - still).std() / still.std()
+    luck = (passes.var(0).mean() / len(passes)).sqrt() / still.std()
+    print(
+        f"dropout on {where:27} moves the average by {shift.item():.1%} of the spread; luck: {luck.item():.1%}"
+    )
 
 # %% [markdown]
+# After the softmax the average moves by about what luck explains (what 2,000 passes leave to it); before the softmax it
+# moves by far more.
+#
 # ### What the layouts do to a picture
 #
 # Correlations are abstract, so here is a map with something in it: all pixels of a disc carry one feature vector, all
@@ -410,8 +430,12 @@ for where, defects in {
 rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
 inside = (rows - 9) ** 2 + (columns - 14) ** 2 < 36
 disc = torch.randn(2, DIM, dtype=torch.float64)[inside.long()].permute(2, 0, 1)[None]
-different = disc[0].flatten(1).unique(dim=1).shape[1]
-print(f"{inside.sum().item()} pixels in the disc, {different} different pixels in the map")
+kinds = disc[0].flatten(1).unique(dim=1).shape[1]
+print(f"{inside.sum().item()} pixels in the disc, {kinds} different pixels in the map")
+
+# %% [markdown]
+# The map goes through the right layer, through three with one wrong layout each, and through the
+# article's:
 
 # %%
 shown_defects = {
@@ -428,9 +452,15 @@ for title, defects in shown_defects.items():
     distance = (features[0] - features[0, :, 9:10, 14:15]).norm(dim=0)
     maps[title] = (distance / distance.max()).numpy()
 
+# %% [markdown]
+# Dark is what came out like the centre of the disc:
+
 # %%
 fig, alt = plots.output_maps(maps, "distance from the centre's output, as a share of the largest")
 plots.show(fig, alt)
+
+# %% [markdown]
+# How many kinds of pixel are there? We count the values, to six digits:
 
 # %%
 different = {title: len(torch.tensor(values).round(decimals=6).unique()) for title, values in maps.items()}
@@ -449,31 +479,38 @@ Markdown(
 # equal things. But the things they read are not values of any pixel, which is why the correlation in the table is
 # near zero all the same. **One test is not enough**: this picture would have let that mistake through.
 #
-# Can training not repair all this? In part: a fixed scramble is a fixed linear map, and a network learns around some
-# of it. Notebook 1 trains the article's layer beside the right one and measures how far that goes.
+# Can training not repair all this? We suppose in part: a fixed scramble is a fixed linear map, and a network may learn
+# around some of it. Notebook 1 trains the article's layer beside the right one and measures how far that goes.
 
 # %% [markdown]
 # ## 9 · The verdict in one picture
 #
 # Every test of section 7, put to our layer and to the article's. Both run at a plain setting that the article's
-# layer can run at all (a square map, no stride, values as wide as keys), with the same weights, in float64:
+# layer can run at all (a square map, no stride, values as wide as keys), with the same weights, in float64. First the
+# two oracles for this setting, and the gradient of a layer's first weights:
 
 # %%
-timms = MultiQueryAttention2d(DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM, value_dim=KEY_DIM).double().eval()
-timms.load_state_dict(layer.state_dict())
-spec = functional.mobile_mqa(square, layer.state_dict(), NUM_HEADS)
-signal = torch.randn_like(spec)
+square_timm = (
+    MultiQueryAttention2d(DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM, value_dim=KEY_DIM).double().eval()
+)
+square_timm.load_state_dict(layer.state_dict())
+square_spec = functional.mobile_mqa(square, layer.state_dict(), NUM_HEADS)
+square_signal = torch.randn_like(square_spec)
 
 
 def gradient(net):
-    return torch.autograd.grad(net(square), net.query.proj.weight, signal)[0]
+    return torch.autograd.grad(net(square), net.query.proj.weight, square_signal)[0]
+
+
+# %% [markdown]
+# Then the four tests. `published.permutation_error` is what section 7 wrote out:
 
 
 # %%
 def errors(net):
-    far = {"the specification": net(square) - spec, "timm's layer": net(square) - timms(square)}
-    found = {name: (difference.abs().max() / spec.std()).item() for name, difference in far.items()}
-    turned = gradient(timms)
+    far = {"the specification": net(square) - square_spec, "timm's layer": net(square) - square_timm(square)}
+    found = {name: (difference.abs().max() / square_spec.std()).item() for name, difference in far.items()}
+    turned = gradient(square_timm)
     found["timm's gradient"] = ((gradient(net) - turned).abs().max() / turned.std()).item()
     found["pixels change places"] = published.permutation_error(net, square)
     return found
@@ -484,9 +521,9 @@ fig, alt = plots.oracle_errors(verdict, torch.finfo(torch.float64).eps)
 plots.show(fig, alt)
 
 # %% [markdown]
-# This is how you know: four tests that share no code with the layer, and a gap of many powers of ten between a
-# layer that is right and one that only has the right shape. A test is worth something only if it can fail, and the
-# article's layer fails all four.
+# This is how you know: four tests, from three oracles that share no code with the layer, and a gap of many powers of
+# ten between a layer that is right and one that only has the right shape. A test is worth something only if it can
+# fail, and the article's layer fails all four.
 #
 # What these tests do *not* say is whether attention helps a detector, or at what cost. That is measured in notebooks 6
 # and 7. They are also no judgement on the article's idea, which is MobileNetV4's and sound.
@@ -506,6 +543,8 @@ print(
 # - `view` and `reshape` follow the memory. Cut the axis you mean with `unflatten`, then transpose.
 # - The scale is $\sqrt{d_k}$ of *one* head; dropout comes after the softmax.
 # - Test with height ≠ width, with an odd size, in `channels_last`, with `value_dim` ≠ `key_dim`.
-# - Three oracles: a slow specification, somebody else's implementation, an identity.
+# - Four tests from three oracles: a slow specification, somebody else's implementation (its output and its gradient),
+#   an identity. The identity fits any attention layer without strides or position codes, the other three any layer that
+#   timm also has.
 #
 # **Next:** notebook 4 looks at what a trained layer attends to; notebook 5 puts it into RT-DETR.
