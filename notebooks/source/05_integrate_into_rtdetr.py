@@ -19,7 +19,8 @@
 # 1. how a layer of your own gets a name in a model file, with no file of ultralytics touched,
 # 2. the article's model, row by row, and what its printed "137.0 GFLOPs" leaves out,
 # 3. the model that we recommend: the stock model and two more rows,
-# 4. all variants running, and what stands in the way of comparing them fairly.
+# 4. all variants running, the recommended one from the stock model's weights; how good and how fast they are is left to
+#    notebooks 6 and 7.
 #
 # You need to know what a convolution is and what queries, keys and values are (notebook 2).
 
@@ -36,6 +37,9 @@ from IPython.display import Markdown
 
 from mqa_lib import cost, plots, record
 from mqa_lib.datasets import keys_and_locks
+
+# %% [markdown]
+# Two sizes of picture, and a seed for the random weights:
 
 # %%
 SIZE_PX = 640  # what RT-DETR is usually given; counted, not run
@@ -62,6 +66,9 @@ def fingerprint():
     return len(files), sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
+# %% [markdown]
+# This is what it says before our library comes in:
+
 # %%
 before = fingerprint()
 print(f"{before[0]} files, fingerprint {before[1][:16]}…")
@@ -72,6 +79,9 @@ print(f"{before[0]} files, fingerprint {before[1][:16]}…")
 # %%
 from mqa_lib import rtdetr
 from mqa_lib.rtdetr import audit
+
+# %% [markdown]
+# The names are known now. Has a file changed?
 
 # %%
 ours = rtdetr.load("rtdetr-resnet50-mobile-mqa")
@@ -89,6 +99,19 @@ from ultralytics.nn import tasks
 print(tasks.MobileMQABlock, "is ours:", tasks.MobileMQABlock.__module__.startswith("mqa_lib"))
 
 # %% [markdown]
+# Here is the whole way in one picture. The rows of the file are the real ones; what their numbers mean comes in section
+# 4. The library finds each row's stride by running it, and asks the class where it lives:
+
+# %%
+backbone = audit.backbone_rows(ours.model)
+block_home = next(row.home for row in backbone if row.kind == "MobileMQABlock")
+drawn = [(row.text, row.kind, row.stride, row.read) for row in backbone]
+plots.show(*plots.way_in(drawn, "MobileMQABlock", block_home, SIZE_PX))
+
+# %% [markdown]
+# The row names, the name finds, the class is built where the row stands, and its map goes on: at stride 16 from row 4,
+# at stride 32 from row 6, into the encoder (also called the neck) and from there to the decoder.
+#
 # There is a second condition, easily missed. ultralytics also works out how many channels each row hands on, and for
 # a ResNet stage it does that only for the class that *is* its own `ResNetLayer`. Under any other name a stage counts
 # as handing on what it received, and the model is built silently wrong. The article's stages are of that kind.
@@ -106,6 +129,9 @@ stock, article, mobile = (
     networks[f"rtdetr-resnet50-{variant}"] for variant in ("stock", "article", "mobile-mqa")
 )
 
+# %% [markdown]
+# If a single row differed from the log, the first line with `assert` would stop here:
+
 # %%
 rows, plain = audit.row_params(article), audit.row_params(stock)
 assert tuple(rows) == audit.PRINTED_ROWS and sum(rows) == audit.PRINTED_PARAMS
@@ -115,8 +141,9 @@ lines.append(("", "all", audit.PRINTED_PARAMS, sum(rows), sum(plain)))
 Markdown(audit.table("row | layer | the article prints | we count | stock model", lines))
 
 # %% [markdown]
-# Every row agrees to the last parameter, so this *is* the article's model. Against the stock model only rows 1 to 4
-# differ: there each of the 16 bottlenecks of the ResNet got an attention.
+# Every row agrees to the last parameter. That does not prove equal arithmetic (a stride has no parameters), but no row
+# is missing or of another size. Against the stock model only rows 1 to 4 differ: there each of the 16 bottlenecks of
+# the ResNet got an attention.
 
 # %%
 added = sum(rows) - sum(plain)
@@ -129,8 +156,9 @@ Markdown(
 # %% [markdown]
 # ## 3 · What the 137.0 leaves out
 #
-# The log ends with "137.0 GFLOPs": billions of multiplications and additions for one picture of 640 × 640 pixels. Let
-# us count for ourselves. An attention over a map of $n$ pixels has two kinds of cost:
+# The log ends with "137.0 GFLOPs": billions of multiplications and additions for one picture of 640 × 640 pixels. Each
+# counts as one, so a multiplication with the addition after it, a MAC, makes two (2 FLOPs = 1 MAC). Let us count for
+# ourselves. An attention over a map of $n$ pixels has two kinds of cost:
 #
 # - its 1×1 **projections**, which grow with $n$;
 # - its **matrix products** (every query with every key, every weight with every value), which grow with $n^2$.
@@ -147,6 +175,9 @@ products = [stage.gflops(SIZE_PX, *audit.MATRIX_PRODUCTS) for stage in audit.STA
 projections = [stage.gflops(SIZE_PX, *audit.PROJECTIONS) for stage in audit.STAGES]
 gib = [stage.block_cost(SIZE_PX).score_bytes / 2**30 for stage in audit.STAGES]
 
+# %% [markdown]
+# A row for each stage of the backbone; products and projections are those of all its blocks:
+
 # %%
 header = "stride | blocks | pixels n | products [GFLOPs] | projections [GFLOPs] | scores of one block [GiB]"
 figures = ([f"{value:.3f}" for value in column] for column in (products, projections, gib))
@@ -158,12 +189,16 @@ Markdown(
 # %% [markdown]
 # Four times the pixels, sixteen times the products of a block (the first row has three blocks, the second four). At
 # stride 4 one block compares 25,600 pixels with 25,600 pixels, twice, and its score matrix alone fills gigabytes for
-# a *single* picture. In training all of them have to be kept.
+# a *single* picture. In training all of them have to be kept. The stock model, ours, and the article's with everything
+# counted:
 
 # %%
 assert pixels[0] == 25_600 and abs(products[0] / 3 / (products[1] / 4) - 16) < 1e-9
 stock_gflops, mobile_gflops = audit.counted_gflops(stock), audit.counted_gflops(mobile)
 true_gflops = stock_gflops + sum(products) + sum(projections)
+
+# %% [markdown]
+# Now we can take the printed figure apart:
 
 # %%
 rest = audit.PRINTED_GFLOPS - sum(projections)
@@ -179,10 +214,8 @@ Markdown(
 )
 
 # %% [markdown]
-# Why were they not counted? Older counters watched *modules*, such as convolutions, and a product written as
-# `torch.matmul` is no module. Newer versions of ultralytics count it. We do not have to believe the formula:
-# here it is against PyTorch's own counter, on a small picture, by running the article's model and the stock one.
-
+# We do not have to believe the formula. Here it is against PyTorch's own counter, on a small picture, by running the
+# article's model and the stock one:
 
 # %%
 by_torch = audit.torch_gflops(article, SMALL_PX) - audit.torch_gflops(stock, SMALL_PX)
@@ -191,6 +224,22 @@ assert abs(by_torch / by_formula - 1) < 1e-6
 print(f"attention at {SMALL_PX} px: counted {by_torch:.4f} GFLOPs, formula {by_formula:.4f} GFLOPs")
 
 # %% [markdown]
+# Why were the products not counted? A product written as `torch.matmul` is no *module*. A counter that watches only
+# modules, convolutions and linear layers, must miss it. We built one and ran it on the same two models:
+
+# %%
+by_modules = audit.module_gflops(article, SMALL_PX) - audit.module_gflops(stock, SMALL_PX)
+projected = audit.article_gflops(SMALL_PX, *audit.PROJECTIONS)
+assert abs(by_modules / projected - 1) < 1e-6
+print(
+    f"attention: a counter of modules sees {by_modules:.4f} GFLOPs, the projections alone are {projected:.4f}"
+)
+
+# %% [markdown]
+# It sees the projections and nothing else, which is what the printed figure holds. We suppose that the article's log
+# was made by such a counter; we have not run the version that made it. The counter that ultralytics uses today does
+# have a rule for `torch.matmul` (read in `thop/profile.py` of ultralytics-thop 2.2.3).
+#
 # ## 4 · The recommended model: two more rows
 #
 # MobileNetV4, where Mobile MQA comes from, uses it only late, at strides 16 and 32, where few pixels are left; as a
@@ -212,11 +261,28 @@ block_costs = {
     6: cost.mobile_mqa(2048, 20, 20, num_heads=4, key_dim=64, value_dim=64),
 }
 
+# %% [markdown]
+# The formula against the modules that were built:
+
 # %%
 for index, layer in block_costs.items():
     block = mobile.model[index]
     assert audit.params(block) == layer.params + 3 * block.dim  # norm and layer scale: three a channel
     print(f"row {index}: {type(block).__name__}, {block.dim} channels, {audit.params(block):,} parameters")
+
+# %% [markdown]
+# Where does the cost of our two blocks lie? In the article's attention at stride 4 nearly all is products. On small
+# maps it is the other way round:
+
+# %%
+shares = {index: layer.projection_macs / layer.macs for index, layer in block_costs.items()}
+early, late = (audit.STAGES[stage].block_cost(SIZE_PX) for stage in (0, 3))
+assert min(shares.values()) > 0.5
+Markdown(
+    f"Projections are **{shares[4]:.0%}** of the MACs of our attention in row 4 and **{shares[6]:.0%}** in row 6."
+    f" In a block of the article's they are {early.projection_macs / early.macs:.1%} at stride 4 and"
+    f" {late.projection_macs / late.macs:.0%} at stride 32."
+)
 
 # %% [markdown]
 # Now all models side by side. The products of our attention come from the same formula as the article's. What else
@@ -231,12 +297,17 @@ parts = {
     "Mobile MQA at strides 16, 32": (stock_gflops, mobile_gflops - stock_gflops - own_products, own_products),
 }
 
+# %% [markdown]
+# Bars on the left are stacked from these parts:
+
 # %%
 labels = ("stock model", "projections, convolutions", "matrix products")
 gflops = {name: dict(zip(labels, values, strict=True)) for name, values in parts.items()}
 counts = (audit.params(stock), audit.PRINTED_PARAMS, audit.params(article), audit.params(mobile))
-fig, alt = plots.model_costs(gflops, dict(zip(parts, counts, strict=True)))
-plots.show(fig, alt)
+plots.show(*plots.model_costs(gflops, dict(zip(parts, counts, strict=True))))
+
+# %% [markdown]
+# In words, and against the stock model:
 
 # %%
 Markdown(
@@ -262,22 +333,24 @@ plots.show(fig, alt)
 # ## 5 · All variants run
 #
 # Each takes the same small picture of noise. The decoder gives 300 answers of six numbers: a box, a score, a class.
-# `nano` is a small detector that trains on a CPU and asks fewer questions. None of these is trained, so *what*
+# `nano` is a small detector that trains on a CPU and asks fewer questions. Parameters are those for one class; notebook
+# 6's `nano` models have five, and so a few more. None of these is trained, so *what*
 # they answer means nothing yet. The last two columns try a picture that is not square, and the memory order
 # `channels_last`.
 
 # %%
 noise = torch.rand(1, 3, SMALL_PX, SMALL_PX)
 inputs = noise, noise[..., :128], noise.contiguous(memory_format=torch.channels_last)
-lines = [
+answers = [
     (name, audit.params(each), *(audit.answer(each, x) for x in inputs)) for name, each in networks.items()
 ]
-Markdown(audit.table("model | parameters | square | 160 × 128 | channels_last", lines))
+Markdown(audit.table("model | parameters | square | 160 × 128 | channels_last", answers))
 
 # %% [markdown]
 # The article's model stops on a picture that is not square, because its layer takes the number of rows for the number
-# of columns (notebook 3). It also stops in `channels_last`, which ultralytics chooses by itself for prediction on
-# most CPUs and for training on a GPU.
+# of columns (notebook 3). It also stops in `channels_last`, which ultralytics chooses by itself for prediction on x86
+# CPUs under Linux and Windows (`nn/autobackend.py`) and for training on a GPU outside Windows (`engine/trainer.py`): so
+# we read in the source of version 8.4.190; here we only ran the model on such a picture.
 #
 # ## 6 · A new block should not hurt at first
 #
@@ -290,6 +363,9 @@ audit.carry_over(stock, mobile)
 theirs, own = audit.decoder_maps(stock, noise), audit.decoder_maps(mobile, noise)
 print("maps that the decoder receives:", [tuple(each.shape[1:]) for each in own])
 
+# %% [markdown]
+# How far are they apart?
+
 # %%
 moved = max(((b - a).abs().max() / a.std()).item() for a, b in zip(theirs, own, strict=True))
 assert moved < 0.01
@@ -299,9 +375,22 @@ Markdown(
 )
 
 # %% [markdown]
-# The article puts its attention *in series*: everything a bottleneck sees has to pass through it, with no way round.
-# Stock weights cannot be carried over in that way, since an untrained attention throws away what the 3×3
-# convolution found.
+# The article puts its attention *in series*: what a bottleneck computes has to pass through it, and only the
+# bottleneck's own shortcut leads round. Does that model, too, start out as the stock one? We carry the same weights
+# over and compare the same maps:
+
+# %%
+audit.carry_over(stock, article)
+series = audit.decoder_maps(article, noise)
+apart = max(((b - a).abs().max() / a.std()).item() for a, b in zip(theirs, series, strict=True))
+assert apart > 1000 * moved
+print(
+    f"article's model with stock weights: maps differ by up to {apart:.2f} of their spread; ours: {moved:.0e}"
+)
+
+# %% [markdown]
+# It does not: the stock weights are there, and the decoder receives other maps. These stock weights are random ones;
+# how much a *trained* model would lose is not measured here.
 #
 # ## 7 · The attention inside
 #
@@ -318,13 +407,9 @@ for each in sight:
         f"{each.layer:14}{each.kind:12}{maps:47}entropy {each.entropy().mean():.2f} of {each.uniform_entropy:.2f} bits"
     )
 
-# %%
-query = sight[0].query_at(SMALL_PX // 2, SMALL_PX // 2)
-plots.show(plots.explorer_figure(sight[0], query), plots.explorer_alt(sight[0], query))
-
 # %% [markdown]
 # The entropy says how many keys a query spreads over; the largest possible value means all alike. Untrained
-# attention looks everywhere a little, which is what we see. Notebook 4 shows a trained one.
+# attention looks everywhere a little: a picture of it would be of one colour. Notebook 4 shows trained attention.
 #
 # ## 8 · What is not shown here
 #
@@ -345,7 +430,8 @@ print(
 #
 # - A model file finds a class by its name in memory; nothing has to be edited on disk.
 # - A block that keeps its channels is the easy way in; for anything else ultralytics has to be told about channels.
-# - An attention's cost lies in its products, which grow with the square of the pixels: put it late, down-sample keys.
+# - On large maps an attention's cost lies in its products, which grow with the square of the pixels; on small maps it
+#   lies in the projections. So put it late, and down-sample keys where the map is still large.
 # - A GFLOPs figure is only as good as its counter.
 #
 # **Next:** notebook 6 trains the detectors and compares them.
