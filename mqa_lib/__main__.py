@@ -72,12 +72,14 @@ def _probe(options: argparse.Namespace, _: Sequence[str]) -> int:
 
     from mqa_lib import probe, timing
 
-    rows = probe.seed_table(options.seeds, options.steps)
-    about = {"commit": timing.commit(), "machine": timing.machine(), "made by": "python -m mqa_lib probe"}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    for row in rows:
-        print(row)
+    path: Path = options.output
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    for row in probe.seed_table(options.seeds, options.steps, done=rows):
+        rows.append({**row, "commit": timing.commit()})
+        record = {"made by": "python -m mqa_lib probe", "machine": timing.machine(), "rows": rows}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1) + "\n")
+        print(row, flush=True)
     return 0
 
 

@@ -16,10 +16,11 @@ COVER = Path("data/pictures/attention.png")
 SECONDS = Path("data/benchmarks/notebooks.json")
 PROBE = Path("data/probe/seeds.json")
 _PROBES = {
-    ("none", 1): "no attention",
-    ("mobile-mqa", 1): "Mobile MQA, kv_stride 1",
-    ("mobile-mqa", 2): "Mobile MQA, kv_stride 2",
-    ("article", 1): "the article's layer",
+    ("none", 1, 12): "no attention",
+    ("mobile-mqa", 1, 12): "Mobile MQA, kv_stride 1",
+    ("mobile-mqa", 2, 12): "Mobile MQA, kv_stride 2",
+    ("article", 1, 12): "the article's layer",
+    ("mobile-mqa", 2, 1): "Mobile MQA, kv_stride 2, shapes off the grid",
 }
 
 
@@ -53,7 +54,7 @@ def probe_table(root: Path = ROOT) -> str:
     rows = json.loads((root / PROBE).read_text())["rows"]
     lines = ["| the probe's attention | seeds | median | lowest | highest |", "|---|---|---|---|---|"]
     for kind, name in _PROBES.items():
-        found = [row["accuracy"] for row in rows if (row["attention"], row["kv_stride"]) == kind]
+        found = [row["accuracy"] for row in rows if (row["attention"], row["kv_stride"], row["step"]) == kind]
         lines.append(
             f"| {name} | {len(found)} | {statistics.median(found):.1%} | {min(found):.1%} | {max(found):.1%} |"
         )

@@ -11,9 +11,13 @@ from mqa_lib import probe
 SEEDS = Path(__file__).parents[1] / "data" / "probe" / "seeds.json"
 
 
-def recorded(attention, kv_stride):
+def recorded(attention, kv_stride, step=probe.STEP):
     rows = json.loads(SEEDS.read_text())["rows"]
-    return [row["accuracy"] for row in rows if (row["attention"], row["kv_stride"]) == (attention, kv_stride)]
+    return [
+        row["accuracy"]
+        for row in rows
+        if (row["attention"], row["kv_stride"], row["step"]) == (attention, kv_stride, step)
+    ]
 
 
 def test_over_five_recorded_seeds_mobile_mqa_names_95_percent_and_no_attention_stays_at_chance():
@@ -38,6 +42,20 @@ def test_some_head_puts_its_strongest_key_on_the_matching_key_for_most_locks(tra
     hits = trained.key_hits(probe.draw(64, seed=12, split="val"))
     assert hits.shape == (4, 4 * 64)
     assert hits.any(0).double().mean() > 0.75
+
+
+@pytest.mark.parametrize("kv_stride", [1, 2, 4])
+def test_hits_are_counted_on_the_grid_that_the_layer_really_has(kv_stride):
+    network, batch = probe.Probe("mobile-mqa", kv_stride), probe.draw(3, seed=1)
+    keys = network.attn.key(torch.zeros(1, 64, probe.GRID, probe.GRID)).shape[-1]
+    centres = [probe.cost.key_centre(index, kv_stride) for index in range(keys)]
+    near = [min(range(keys), key=lambda k, row=row: abs(centres[k] - row)) for row in range(probe.GRID)]
+    wanted = torch.tensor(
+        [near[c // probe.GRID] * keys + near[c % probe.GRID] for c in batch.key_cell.tolist()]
+    )
+    strongest = network.eval().attn.weights(network.norm(network.stem(batch.pictures / 255 - 0.5)))
+    strongest = strongest[batch.lock_picture, :, batch.lock_cell].argmax(-1).T
+    assert torch.equal(network.key_hits(batch), strongest == wanted)
 
 
 def test_without_attention_a_cell_sees_no_farther_than_its_window():

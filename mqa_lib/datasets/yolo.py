@@ -29,7 +29,7 @@ class Report:
     """What a data set holds and what is wrong with it.
 
     `problems` has one sentence for each offending file or setting, folders first; `pictures` and `objects` count by
-    split and by split and class.
+    split and by split and class; `folders` says where each split's pictures are.
     """
 
     path: Path
@@ -37,6 +37,7 @@ class Report:
     pictures: Counter[str] = field(default_factory=Counter)
     objects: Counter[tuple[str, int]] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    folders: dict[str, Path] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return a page: counts, then the first problems and the number of the rest."""
@@ -74,14 +75,27 @@ def validate(path: str | Path) -> Report:
         return report
     names = settings["names"]
     report.names.update(names if isinstance(names, dict) else enumerate(names))
-    root = path.parent / settings.get("path", "")
+    root = path.parent.absolute() / (settings.get("path") or "")
     for split in ("train", "val", "test"):
-        if settings.get(split) is None:
-            if split != "test":
-                report.problems.insert(0, f"`{split}` is not in {path.name}. Add the folder of its pictures.")
-            continue
-        _check_split(report, root, split, root / settings[split])
+        if settings.get(split) is not None:
+            report.folders[split] = root / settings[split]
+            _check_split(report, root, split)
+        elif split != "test":
+            report.problems.insert(0, f"`{split}` is not in {path.name}. Add the folder of its pictures.")
     return report
+
+
+def write_resolved(report: Report, path: str | Path) -> Path:
+    """Write a YAML file that names the report's folders absolutely, and return `path`.
+
+    ultralytics looks for relative folders in more than one place, beginning with the working directory. Given this
+    file, it trains on what was checked and on nothing else.
+    """
+    import yaml
+
+    folders = {split: str(folder) for split, folder in report.folders.items()}
+    Path(path).write_text(yaml.safe_dump({**folders, "names": dict(report.names)}))
+    return Path(path)
 
 
 def _settings(path: Path, problems: list[str]) -> dict | None:
@@ -91,22 +105,38 @@ def _settings(path: Path, problems: list[str]) -> dict | None:
         problems.append(f"{path} does not exist. Give the path of the data set's YAML file.")
         return None
     try:
-        settings = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        problems.append(f"{path} is not YAML ({' '.join(str(error).split())}).")
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problems.append(f"{path} is not YAML in UTF-8 ({' '.join(str(error).split())}).")
         return None
-    if not isinstance(settings, dict) or not settings.get("names"):
+    if (
+        not isinstance(settings, dict)
+        or not isinstance(settings.get("names"), dict | list)
+        or not settings["names"]
+    ):
         problems.append(f"{path} names no classes. Add `names:` with a line for each class.")
         return None
+    names = settings["names"]
+    if isinstance(names, dict) and sorted(names, key=str) != sorted(range(len(names)), key=str):
+        problems.append(
+            f"{path}: `names` must count its classes 0 to {len(names) - 1}, and has {list(names)}."
+        )
+    if settings.get("nc", len(names)) != len(names):
+        problems.append(f"{path}: `nc` is {settings['nc']}, and `names` has {len(names)}. Leave `nc` out.")
+    for key in ("path", "train", "val", "test"):
+        if not isinstance(settings.get(key), str | None):
+            problems.append(f"{path}: `{key}` is {settings[key]!r} and must be one folder. Write its path.")
+            return None
     return settings
 
 
-def _check_split(report: Report, root: Path, split: str, folder: Path) -> None:
+def _check_split(report: Report, root: Path, split: str) -> None:
     from tqdm.auto import tqdm
 
+    folder = report.folders[split]
     if not folder.is_dir():
         report.problems.insert(
-            0, f"`{split}`: {folder} does not exist. Check `path` and `{split}` in {report.path.name}."
+            0, f"`{split}`: {folder} is not a folder. Check `path` and `{split}` in {report.path.name}."
         )
         return
     pictures = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
@@ -114,21 +144,25 @@ def _check_split(report: Report, root: Path, split: str, folder: Path) -> None:
     if not pictures:
         report.problems.insert(0, f"`{split}`: {folder} holds no pictures ({', '.join(sorted(PICTURES))}).")
         return
-    labelled = 0
+    labelled = False
     for picture in tqdm(pictures, desc=f"check {split}", unit=" pictures", leave=False, disable=None):
         report.problems.extend(_picture_problems(picture, root))
         label = _label_file(picture)
         if label.exists():
-            labelled += 1
+            labelled = True
             lines = list(_label_lines(label, report.names))
             bad = [problem for problem, _ in lines if problem]
             if bad:
                 more = f" And {len(bad) - 1} more lines." if len(bad) > 1 else ""
                 report.problems.append(f"{_short(label, root)}, {bad[0]}{more}")
             report.objects.update((split, index) for problem, index in lines if not problem)
-    if labelled == 0:
+    if not labelled:
         where = _short(_label_file(pictures[0]).parent, root)
-        report.problems.append(f"`{split}`: no picture has a label file. They are looked for in {where}.")
+        report.problems.insert(0, f"`{split}`: no picture has a label file. They are looked for in {where}.")
+    elif not any(count for (part, _), count in report.objects.items() if part == split):
+        report.problems.insert(
+            0, f"`{split}`: not one whole box in all its label files. There is nothing to learn."
+        )
 
 
 def _picture_problems(picture: Path, root: Path) -> Iterator[str]:
@@ -154,7 +188,12 @@ def _label_file(picture: Path) -> Path:
 
 def _label_lines(label: Path, names: dict[int, str]) -> Iterator[tuple[str | None, int]]:
     """Yield for every line what is wrong with it (or None) and its class."""
-    for number, line in enumerate(label.read_text(errors="replace").splitlines(), start=1):
+    try:
+        text = label.read_text(errors="replace")
+    except OSError as error:
+        yield f"cannot be read ({error.strerror}).", -1
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         try:

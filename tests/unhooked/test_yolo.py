@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from PIL import Image
 
 from mqa_lib.datasets import keys_and_locks, yolo
 
@@ -33,6 +34,8 @@ def test_a_good_set_is_accepted_and_counted(data):
 BAD_LABELS = [
     ("9 0.5 0.5 0.1 0.1", r"labels/train/000001.txt, line 1: class 9 is not in `names` \(0 to 4\)"),
     ("0 0.99 0.5 0.1 0.1", r"labels/train/000001.txt, line 1: box .* lies outside the picture"),
+    ("0 0.01 0.5 0.1 0.1", r"lies outside the picture"),
+    ("0 0.5 0.99 0.1 0.1", r"lies outside the picture"),
     ("0 0.5 0.5 0.1", r"line 1: has 4 numbers and needs 5"),
     ("0 0.5 0.5 0 0.1", r"is empty"),
     ("0 nan 0.5 0.1 0.1", r"line 1: holds a number that is not finite"),
@@ -77,6 +80,74 @@ def test_a_file_with_several_bad_lines_is_named_once(data):
     assert [problem for problem in yolo.validate(data).problems if "000000.txt" in problem] == [
         "labels/train/000000.txt, line 1: class 9 is not in `names` (0 to 4). And 2 more lines."
     ]
+
+
+def test_a_test_split_is_checked_as_well(data):
+    shutil.copytree(data / "images/val", data / "images/test")
+    shutil.copytree(data / "labels/val", data / "labels/test")
+    (data / "labels/test/000001.txt").write_text("9 0.5 0.5 0.1 0.1\n")
+    with (data / "data.yaml").open("a") as file:
+        file.write("test: images/test\n")
+    assert [problem for problem in yolo.validate(data).problems if "labels/test/000001.txt" in problem]
+
+
+def test_a_picture_too_small_to_hold_anything_is_named(data):
+    Image.new("RGB", (8, 12)).save(data / "images/train/000001.png")
+    assert "images/train/000001.png is 8x12 pixels" in str(yolo.validate(data))
+
+
+def test_a_jpeg_that_opens_and_is_cut_in_the_middle_is_named(data):
+    picture = data / "images/train/1.jpg"
+    Image.effect_noise((64, 64), 50).save(picture)
+    picture.write_bytes(picture.read_bytes()[:1500])
+    assert "images/train/1.jpg cannot be decoded" in str(yolo.validate(data))
+
+
+SETTINGS = [
+    ("names: [key]\nnc: 3\ntrain: images/train\nval: images/val\n", "`nc` is 3, and `names` has 1"),
+    ("names: {0: key, 2: lock}\ntrain: images/train\nval: images/val\n", "must count its classes 0 to 1"),
+    ("names: 5\ntrain: images/train\nval: images/val\n", "names no classes"),
+    ("names: [key]\ntrain: [images/train]\nval: images/val\n", "`train` is .* must be one folder"),
+    ("names: [key]\ntrain: 3\nval: images/val\n", "`train` is 3 and must be one folder"),
+    ("names: [key]\nval: images/val\n", "`train` is not in data.yaml"),
+    ("names: [key]\ntrain: data.yaml\nval: images/val\n", "`train`: .*data.yaml is not a folder"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), SETTINGS)
+def test_settings_that_cannot_be_are_named(data, text, message):
+    (data / "data.yaml").write_text(text)
+    with pytest.raises(yolo.DataError, match=message):
+        yolo.checked(data)
+
+
+def test_settings_that_are_not_utf_8_are_named(data):
+    (data / "data.yaml").write_bytes("names: [Schlüssel]\n".encode("latin-1"))
+    with pytest.raises(yolo.DataError, match="is not YAML in UTF-8"):
+        yolo.checked(data)
+
+
+def test_label_files_without_a_single_box_are_refused(data):
+    for label in (data / "labels/train").glob("*.txt"):
+        label.write_text("")
+    with pytest.raises(yolo.DataError, match="`train`: not one whole box"):
+        yolo.checked(data)
+
+
+def test_a_label_that_is_a_folder_is_named(data):
+    (data / "labels/train/000001.txt").unlink()
+    (data / "labels/train/000001.txt").mkdir()
+    assert "labels/train/000001.txt, cannot be read" in str(yolo.validate(data))
+
+
+def test_folders_are_those_beside_the_yaml_wherever_one_stands(data, tmp_path, monkeypatch):
+    (data / "data.yaml").write_text("path: .\n" + (data / "data.yaml").read_text())
+    elsewhere = keys_and_locks.generate(tmp_path / "other", train=2, val=1, seed=4).parent
+    monkeypatch.chdir(elsewhere)
+    report = yolo.checked(data)
+    again = yolo.validate(yolo.write_resolved(report, tmp_path / "resolved.yaml"))
+    assert again.folders == report.folders == {split: data / "images" / split for split in ("train", "val")}
+    assert again.names == report.names and again.pictures == {"train": 4, "val": 2}
 
 
 def test_a_missing_yaml_is_named(tmp_path):
