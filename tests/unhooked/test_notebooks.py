@@ -90,6 +90,16 @@ def test_a_page_opens_in_a_browser_and_requests_only_itself(name, browser, tmp_p
     assert view.locator("h1").count() >= 1
 
 
+def test_a_line_of_110_characters_fits_on_a_page_without_scrolling(browser, tmp_path):
+    path = pages.write(
+        tmp_path, "x", pages.page(new_notebook(cells=[new_markdown_cell("```\n" + "x" * 110)]), "x")
+    )
+    view = browser.new_page(viewport={"width": 1200, "height": 600})
+    view.goto(path.as_uri())
+    hidden = "[...document.querySelectorAll('pre')].map(pre => pre.scrollWidth - pre.clientWidth)"
+    assert view.evaluate(hidden) == [0]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_keeps_the_words_of_every_picture(name):
     page, wanted = pages.page(committed(name), name), 0
