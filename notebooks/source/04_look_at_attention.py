@@ -37,14 +37,12 @@ from mqa_lib import explorer, plots, probe, record, rtdetr
 from mqa_lib.datasets import keys_and_locks
 
 # %% [markdown]
-# The settings: how long the two small networks train, and how many pictures we count on.
+# The settings: how long the two small networks train, how many pictures we count on, and where the course lies.
 
 # %%
 SEED, STEPS, PICTURES = 0, 150, 64
-NEAR = 12  # pixels: "at the key" means at most this far from its middle, down and across
-HOME = next(
-    (folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "data").is_dir()), Path("mobile-mqa")
-)
+NEAR = 6  # pixels: "at the key" means at most this far from its middle, down and across
+HOME = Path(plots.__file__).parents[2]
 
 # %% [markdown]
 # ## 1 · Something worth looking at
@@ -71,7 +69,7 @@ said = f"A probe trained in this notebook for {STEPS} steps, {score.accuracy:.1%
 looked = record.capture(halved, pictures[0], said)[0]
 
 # %% [markdown]
-# What the record holds:
+# The record holds the sizes of the two grids, and the queries and keys themselves:
 
 # %%
 print(explorer.layer_name(looked))
@@ -84,7 +82,8 @@ print(
 #
 # One lock is chosen below, and the cell at its middle is outlined. That cell asks. **Which key will it
 # read?** Count in cells of the grid of keys, which has half as many rows and columns as the map, beginning
-# with 0 at the top left.
+# with 0 at the top left. (A cell is drawn around the middle of what it sees. The first one has the first pixel
+# there, so that it sticks out of the picture by a half, and a strip at the right and lower edge is left.)
 
 # %%
 chosen = validation.scenes[0].pairs[0]
@@ -123,8 +122,8 @@ plots.show(plots.explorer_figure(looked, query), plots.explorer_alt(looked, quer
 # ## 3 · The explorer
 #
 # Now move the query yourself, by the sliders or by the arrow keys when a slider has the focus. Try a key, a
-# lock, and the background. (Sliders need a running kernel. The picture and the table beneath them say the
-# same for one place.)
+# lock, and the background. In the maps on the picture, each key is a square around its middle. (Sliders need a
+# running kernel. The picture and the table beneath them say the same for one place.)
 
 # %%
 view = explorer.show(looked, query=query)
@@ -145,18 +144,23 @@ explorer.show(looked, mode="static", query=looked.query_at(other.lock.row, other
 #
 # A single map may be luck, or chosen because it is pretty. So we count, over all locks of many pictures: how
 # often does the strongest key of a head lie at the matching key? And how often would a key drawn blindly?
+# Keys at every second cell are twice as far apart as "near" allows, and each shape lies on the middle of one.
+# So this is notebook 1's count of the exact cell, here on fewer of the same pictures.
 
 
 # %%
 hits = explorer.at_the_key(halved, validation.scenes, pictures, NEAR)
 for head, share in enumerate(hits.heads):
-    print(f"head {head}: {share:.0%} of {len(hits.found)} locks; blindly {hits.blindly:.0%}")
+    print(f"head {head}: {share:.0%} of {len(hits.found)} locks; blindly {hits.blindly:.1%}")
+
+# %% [markdown]
+# Read together:
 
 # %%
 Markdown(
-    f"Nobody told the heads to share the work. Head {hits.best_head} finds the key for {hits.best:.0%} of the "
-    f"locks, the weakest for {hits.heads.min():.0%}, and at least one head for {hits.any_head:.0%}. Another seed, "
-    "another order."
+    f"Head {hits.best_head} finds the key for {hits.best:.0%} of the locks, the weakest for {hits.heads.min():.0%}, "
+    f"and at least one head for {hits.any_head:.0%}. {(hits.heads > 0.5).sum()} of {len(hits.heads)} heads find it for "
+    "more than half of the locks: these do much the same work. Other seeds were not run."
 )
 
 # %% [markdown]
@@ -164,22 +168,30 @@ Markdown(
 #
 # The **entropy** of a query's weights is low when it reads few keys. With $N$ keys it is at most $\log_2 N$
 # bits, the dashed line: then all are read alike and nothing was chosen. A bar holds the middle four fifths of
-# a head's queries.
+# a head's queries. They are those of one picture, the one above; the count below it takes all pictures.
 
 # %%
 plots.show(plots.entropy_figure([looked], ["kv_stride 2"]), plots.entropy_alt([looked], ["kv_stride 2"]))
 
 # %% [markdown]
 # Only locks were graded in training; at all other cells the probe may read whatever it likes. Do the locks
-# choose more sharply than the rest?
+# choose more sharply than the rest? We pool the locks of all pictures, and all other cells:
 
 # %%
-locks = [looked.query_at(pair.lock.row, pair.lock.column) for pair in validation.scenes[0].pairs]
-rest = np.setdiff1d(np.arange(looked.q.shape[1]), locks)
-at_locks, elsewhere = (float(np.median(looked.entropy()[:, queries])) for queries in (locks, rest))
-print(
-    f"median entropy at the {len(locks)} locks {at_locks:.2f} bits, at all other cells {elsewhere:.2f} bits"
-)
+at_locks, elsewhere = [], []
+for scene, picture in zip(validation.scenes, pictures, strict=True):
+    seen = record.capture(halved, picture, said)[0]
+    locks = [seen.query_at(pair.lock.row, pair.lock.column) for pair in scene.pairs]
+    at_locks.append(seen.entropy()[:, locks])
+    elsewhere.append(np.delete(seen.entropy(), locks, axis=1))
+
+# %% [markdown]
+# The medians over all heads:
+
+# %%
+for name, bits in (("at the locks", at_locks), ("at all other cells", elsewhere)):
+    middle = np.median(np.concatenate(bits, axis=1))
+    print(f"{name}, over {PICTURES} pictures: median entropy {middle:.2f} bits")
 
 # %% [markdown]
 # ## 6 · Does it matter?
@@ -194,6 +206,9 @@ print(
 painted = explorer.painted_over(halved, validation.scenes, pictures, hits.best_head, SEED)
 print(f"still right with the strongest key painted over: {painted.strongest:.0%} of {painted.locks[0]} locks")
 print(f"still right with a random key painted over: {painted.control:.0%} of {painted.locks[1]} locks")
+
+# %% [markdown]
+# What follows from the two shares:
 
 # %%
 verdict = "The answers hang on it." if painted.strongest < painted.control - 0.1 else "The two are close."
@@ -215,8 +230,8 @@ reach = record.reach(halved, pictures[0], looked.layer, strongest)
 plots.show(plots.reach_figure(looked, strongest, reach), plots.reach_alt(looked, strongest, reach))
 
 # %% [markdown]
-# So do not read the maps to the pixel. In RT-DETR, whose deep cells know of most of the picture, a bright
-# cell may well be about something beside it.
+# So do not read the maps to the pixel: a bright cell may well be about something beside it. The deeper a layer
+# lies, the more so; section 9 prints how much a key of the detector knows of.
 
 # %% [markdown]
 # ## 8 · What down-sampling changes
@@ -238,7 +253,20 @@ figure = plots.same_pixel_figure(list(strides.values()), list(strides), *place)
 plots.show(figure, plots.same_pixel_alt(list(strides.values()), *place))
 
 # %% [markdown]
-# And in numbers:
+# A bright square need not lie on the key itself. With a key for every cell, the cells beside a shape see parts
+# of it too, and a head may read its colour from one of them. How far is it from the middle of the lock's own key
+# to the middle of the strongest key of each head?
+
+# %%
+middle = np.array((chosen.key.row, chosen.key.column)) + 0.5  # the middle of a pixel
+for name, seen in strides.items():
+    strongest = seen.rows(seen.query_at(*place)).reshape(seen.num_heads, -1).argmax(axis=1)
+    away = np.abs(seen.key_centres()[strongest] - middle).max(axis=1)
+    print(f"{name}: {', '.join(f'{pixels:.0f}' for pixels in away)} pixels")
+
+# %% [markdown]
+# Now over all pictures, as in section 4. "Near" is one cell of the map, so with a key for every cell up to nine
+# keys are near, with every second one only one. Therefore the blind share stands beside each:
 
 # %%
 full_hits = explorer.at_the_key(full, validation.scenes, pictures, NEAR)
@@ -247,7 +275,10 @@ for (name, seen), model, found in zip(strides.items(), (full, halved), (full_hit
     print(
         f"{name}: {seen.k.shape[1]} keys in {seen.key_bytes:,} bytes, {last.accuracy:.1%} right in {last.seconds:.0f} s"
     )
-    print(f"    best head at the key for {found.best:.0%} of the locks, blindly {found.blindly:.0%}")
+    print(f"    best head at the key for {found.best:.0%} of the locks, blindly {found.blindly:.1%}")
+
+# %% [markdown]
+# In words:
 
 # %%
 gap = halved.history[-1].accuracy - full.history[-1].accuracy
@@ -265,26 +296,26 @@ Markdown(
 # map. We look at all three. (Its decoder has attention, too, but that reads a few points and not a grid.)
 
 # %%
-WEIGHTS = HOME / "data/weights/rtdetr-nano-mobile-mqa.safetensors"
-trained = WEIGHTS.exists()
-detector = rtdetr.load(WEIGHTS if trained else "rtdetr-nano-mobile-mqa")
-detector_said = None if trained else "Random: no trained weights lie in this copy of the course."
+detector = rtdetr.load(HOME / "data/weights/rtdetr-nano-mobile-mqa.safetensors")
 scenes, photos = zip(*keys_and_locks.stream(SEED, PICTURES, "val"), strict=True)
 
 # %% [markdown]
 # The pictures are the validation pictures that come with the course, which the detector was not trained on.
 
 # %%
-layers = record.capture(detector, photos[0], detector_said, size=scenes[0].size)
+layers = record.capture(detector, photos[0], size=scenes[0].size)
 for seen in layers:
     print(f"{explorer.layer_name(seen)}, {seen.key_bytes:,} bytes of keys")
+
+# %% [markdown]
+# What a detector was trained on is written in the card beside its weights, and the record takes it from there:
 
 # %%
 Markdown(f"**What these weights are:** {layers[0].weights_are}")
 
 # %% [markdown]
 # The same lock in all three layers. Note how large a cell is in each: the coarser the map, the less a cell
-# can say where.
+# can say where. Each row has its own scale.
 
 # %%
 spot = (scenes[0].pairs[0].lock.row, scenes[0].pairs[0].lock.column)
@@ -292,34 +323,73 @@ titles = [f"{seen.layer.removesuffix('.attn')}: {seen.kind}" for seen in layers]
 plots.show(plots.same_pixel_figure(layers, titles, *spot), plots.same_pixel_alt(layers, *spot))
 
 # %% [markdown]
-# And the explorer on it, with a menu for the layer. It keeps the place when the layer changes.
+# How much of the picture does the strongest key of head 0 know of in each layer, as in section 7?
 
 # %%
-detector_view = explorer.show(layers, query=layers[0].query_at(*spot))
+for number, seen in enumerate(layers):
+    strongest = seen.top(seen.query_at(*spot), 0, 1)[0].key
+    part = record.reach(detector, photos[0], seen.layer, strongest, size=scenes[0].size)
+    share = (part.bottom - part.top) * (part.right - part.left) / scenes[0].size ** 2
+    print(f"{titles[number]}: a key knows of up to {share:.0%} of the picture")
 
 # %% [markdown]
-# The picture above shows one place of it without a kernel. What each head chooses, over all places:
+# Behind the first attention a key can know of everything, so that the place of a bright cell says little about
+# what is read there. And the explorer, with a menu for the layer. It keeps the place when the layer changes.
+
+# %%
+place_in_layer = layers[0].query_at(*spot)
+detector_view = explorer.show(layers, query=place_in_layer)
+
+# %% [markdown]
+# The first layer at this place, as a picture that needs no kernel:
+
+# %%
+figure_of_layer = plots.explorer_figure(layers[0], place_in_layer)
+plots.show(figure_of_layer, plots.explorer_alt(layers[0], place_in_layer))
+
+# %% [markdown]
+# What each head chooses, over all places of this one picture:
 
 # %%
 names = [f"{seen.layer.removesuffix('.attn')} {seen.kind}" for seen in layers]
 plots.show(plots.entropy_figure(layers, names), plots.entropy_alt(layers, names))
 
 # %% [markdown]
-# Again we count. A key of the detector's first layer stands for 16 pixels, so "near" is 16 pixels here.
+# Again we count, over all pictures. From one key of the detector's first layer to the next it is 16 pixels, and a
+# shape may lie anywhere between, so "near" is 16 pixels here.
 
 # %%
 detected = [explorer.at_the_key(detector, scenes, photos, 16, layer) for layer in range(len(layers))]
 for name, found in zip(names, detected, strict=True):
     print(f"{name}: best head {found.best:.0%} of {len(found.found)} locks, blindly {found.blindly:.0%}")
 
+# %% [markdown]
+# A high number is no wonder where a block was trained for it: the card above says that the backbone first learnt
+# "densely", which is to name the colour at every lock, the probe's task. A number near the blind one does not say
+# that a layer fails: nobody asked it to look there, and the decoder has attention of its own.
+#
+# One thing hides in this count. It asks the cell that is centred nearest to the lock. That training asked another
+# one: it cut the picture into squares of 8 pixels and took the square that the lock's middle fell in. So we count
+# apart the locks for which the two are the same cell, and the others:
+
 # %%
-state = "trained" if trained else "random, so that nothing can be concluded from them"
-Markdown(
-    f"These weights are {state}. A high number is no wonder where a block was trained for it: the card above says "
-    "whether the backbone first learnt to name the colour at every lock, which is the probe's task. A number near "
-    "the blind one does not say that a layer fails: nobody asked it to look there, and the decoder has attention "
-    "of its own."
-)
+asked, taught = [], []
+for scene in scenes:
+    for lock in (pair.lock for pair in scene.pairs):
+        asked.append(layers[0].query_at(lock.row, lock.column))
+        taught.append(lock.row // 8 * layers[0].query_grid[1] + lock.column // 8)
+
+# %% [markdown]
+# And the best head of the first layer for each kind:
+
+# %%
+same = np.equal(asked, taught)
+for name, chosen_locks in (("the cell that was trained", same), ("a cell beside it", ~same)):
+    share = detected[0].found[chosen_locks, detected[0].best_head].mean()
+    print(f"asked at {name}: {share:.0%} of {chosen_locks.sum()} locks")
+
+# %% [markdown]
+# What a layer does at a place depends on whether it was ever graded there.
 
 # %% [markdown]
 # ## What you know now
@@ -334,7 +404,7 @@ Markdown(
 # %% tags=["result"]
 print(
     f"the best head reads the lock's own key for {hits.best:.0%} of {len(hits.found)} locks (blindly "
-    f"{hits.blindly:.0%}); with it painted over {painted.strongest:.0%} stay right, with a random key "
-    f"{painted.control:.0%}; detector{'' if trained else ' (random weights)'} {detected[0].best:.0%} (blindly "
+    f"{hits.blindly:.1%}); with it painted over {painted.strongest:.0%} stay right, with a random key "
+    f"{painted.control:.0%}; detector {detected[0].best:.0%} (blindly "
     f"{detected[0].blindly:.0%})"
 )
