@@ -18,7 +18,7 @@ class LayerScale2d(nn.Module):
 
     def __init__(self, dim: int, init_values: float = 1e-5) -> None:
         super().__init__()
-        self.gamma = nn.Parameter(torch.full((dim,), init_values))
+        self.gamma = nn.Parameter(torch.full((dim,), float(init_values)))
 
     def forward(self, x: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch dim height width"]:
         """Return `x` with every channel scaled."""
@@ -85,7 +85,7 @@ class MobileMQABlock(nn.Module):
             dim,
             num_heads=num_heads,
             key_dim=key_dim,
-            value_dim=value_dim or key_dim,
+            value_dim=key_dim if value_dim is None else value_dim,
             query_strides=query_strides,
             kv_stride=kv_stride,
             dw_kernel_size=dw_kernel_size,

@@ -4,6 +4,7 @@ Every function returns the value it accepted, so that a check can stand where th
 `ValueError` (`TypeError` for a thing of the wrong kind) that names the argument, its value, the rule and a way out.
 """
 
+import operator
 from collections.abc import Collection, Sequence
 
 from torch import Tensor
@@ -20,9 +21,13 @@ def positive(name: str, value: int, way_out: str = "Use 1 or more.") -> int:
     Raises:
         ValueError: `value` is smaller than 1 or not a whole number.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    try:
+        whole = 0 if isinstance(value, bool) else operator.index(value)  # numpy's whole numbers are welcome
+    except TypeError:
+        whole = 0
+    if whole < 1:
         raise refuse(name, value, "must be a whole number of at least 1", way_out)
-    return value
+    return whole
 
 
 def odd(name: str, value: int) -> int:
@@ -44,7 +49,7 @@ def fraction(name: str, value: float) -> float:
     Raises:
         ValueError: `value` is outside [0, 1).
     """
-    if not 0.0 <= value < 1.0:
+    if not isinstance(value, int | float) or not 0.0 <= value < 1.0:
         raise refuse(name, value, "must be at least 0 and below 1", "Use 0.0 to switch it off.")
     return float(value)
 
@@ -68,7 +73,7 @@ def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     Raises:
         ValueError: `value` is not one or two whole numbers of at least 1.
     """
-    both = (value, value) if isinstance(value, int) else tuple(value)
+    both = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(both) != 2:
         raise refuse(
             name, value, "must be one number or (vertical, horizontal)", f"Use `{name}=2` or `{name}=(2, 1)`."
@@ -92,9 +97,11 @@ def feature_map(name: str, x: Tensor, dim: int) -> Tensor:
     """Return `x` if it is a floating-point map of shape batch × dim × height × width with at least one pixel.
 
     Raises:
-        TypeError: `x` does not hold floating-point numbers.
+        TypeError: `x` is no tensor, or does not hold floating-point numbers.
         ValueError: `x` has another number of axes or of channels, or no pixels.
     """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"`{name}` (={type(x).__name__}) must be a tensor. Use `torch.as_tensor({name})`.")
     shape = tuple(x.shape)
     if x.dim() != 4:
         hint = "Add the batch axis with `x.unsqueeze(0)`." if x.dim() == 3 else "Reshape it to four axes."

@@ -47,3 +47,26 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
 def test_drop_path_does_nothing_when_not_training():
     x = drawn_map()
     assert DropPath(0.9).eval()(x) is x
+
+
+def test_a_dropped_sample_passes_the_block_unchanged_and_a_kept_one_gets_the_scaled_up_branch():
+    block = drawn_block(layer_scale=0.3, drop_path=0.5)
+    x = drawn_map().repeat(8, 1, 1, 1)
+    block.drop_path.train()
+    torch.manual_seed(3)
+    out, kept = block(x), x + 0.3 * block.attn(block.norm(x)) / 0.5
+    dropped = [torch.equal(a, b) for a, b in zip(out, x, strict=True)]
+    assert 0 < sum(dropped) < len(x)
+    for index, gone in enumerate(dropped):
+        torch.testing.assert_close(out[index], x[index] if gone else kept[index])
+
+
+def test_every_argument_reaches_its_part():
+    block = MobileMQABlock(5, 2, 3, 2, 0.3, 0.4, 7, (2, 1), 5)
+    attn = block.attn
+    assert (attn.query_strides, attn.value_dim, attn.key.down_conv.kernel_size) == ((2, 1), 7, (5, 5))
+    assert block.drop_path.drop_prob == 0.4 and (block.layer_scale.gamma == 0.3).all()
+
+
+def test_a_block_starts_as_almost_nothing_as_in_mobilenetv4():
+    torch.testing.assert_close(MobileMQABlock(5, 2, 3).layer_scale.gamma, torch.full((5,), 1e-5))

@@ -320,10 +320,11 @@ def _write(root: Path, split: str, index: int, seed: int, size: int) -> None:
         f"{(box.right - box.left) / size:.6f} {(box.bottom - box.top) / size:.6f}"
         for box in boxes(scene)
     ]
-    draft = image.with_suffix(".part")
-    Image.fromarray(render(scene)).save(draft, format="PNG", optimize=True)
-    draft.replace(image)  # a picture that a kill cut off is never taken for a whole one
-    label.write_text("\n".join(lines) + "\n")
+    drafts = {label: label.with_suffix(".part"), image: image.with_suffix(".part")}
+    drafts[label].write_text("\n".join(lines) + "\n")
+    Image.fromarray(render(scene)).save(drafts[image], format="PNG", optimize=True)
+    for file, draft in drafts.items():  # a file that a kill cut off is never taken for a whole one
+        draft.replace(file)
 
 
 def _write_yaml(root: Path, splits: list[str]) -> None:

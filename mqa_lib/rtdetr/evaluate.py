@@ -1,6 +1,6 @@
 """How well a trained detector does: ultralytics' mAP, and the one number that needs attention, the locks' colours."""
 
-import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,17 +37,12 @@ def evaluate(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 1
     Raises:
         DataError: The data set is not fit to be evaluated on.
     """
-    yolo.checked(data)
-    quiet = {
-        "verbose": False,
-        "plots": False,
-        "save": False,
-        "workers": 0,
-        "project": str(_scratch()),
-        "exist_ok": True,
-    }
-    with quietly():
-        metrics = model.val(data=str(Path(data).absolute()), split=split, imgsz=imgsz, batch=32, **quiet)
+    report = yolo.checked(data)
+    with tempfile.TemporaryDirectory(prefix="mqa_lib-") as scratch, quietly():
+        resolved = yolo.write_resolved(report, Path(scratch) / "data.yaml")
+        quiet = {"verbose": False, "plots": False, "save": False, "workers": 0}
+        where = {"project": scratch, "name": "val", "exist_ok": True}
+        metrics = model.val(data=str(resolved), split=split, imgsz=imgsz, batch=32, **quiet, **where)
     return box_metrics(metrics, model.names)
 
 
@@ -107,7 +102,3 @@ def _truth(picture: Path) -> Float[Tensor, "objects 5"]:
 def _corners(boxes: Float[Tensor, "boxes 4"]) -> Float[Tensor, "boxes 4"]:
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
     return torch.cat([centre - half, centre + half], 1)
-
-
-def _scratch() -> Path:
-    return Path(os.environ["YOLO_CONFIG_DIR"]) / "val"

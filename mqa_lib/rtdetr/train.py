@@ -1,6 +1,8 @@
 """Training through ultralytics' own trainer: checked data first, atomic checkpoints, resumable, a record as it goes."""
 
 import json
+import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from mqa_lib import checks
 from mqa_lib.datasets import yolo
 from mqa_lib.rtdetr.build import MODELS, load, quietly, source
+from mqa_lib.rtdetr.weights import as_checkpoint
 from mqa_lib.timing import commit, machine
 
 # Keys & Locks lives on colours and on pairs: mosaic would part keys from their locks, hue shifts would change classes.
@@ -25,6 +28,7 @@ KEEPS_PAIRS: dict[str, Any] = {
     "scale": 0.0,
 }
 KEEPS_PAIRS |= {"fliplr": 0.5, "flipud": 0.5, "erasing": 0.0, "auto_augment": None, "close_mosaic": 0}
+EPOCH_MEASURED = "on_epoch_measured"  # an event of our own, before an epoch's checkpoint takes its place
 _PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "mqa-lib")
 
 
@@ -61,7 +65,10 @@ class Trainer(RTDETRTrainer):
     """
 
     def save_model(self) -> bool:
-        """Write the checkpoints beside their places, then move them there; return whether they were written.
+        """Write the record and the checkpoints beside their places, then move them there; return whether they exist.
+
+        The record comes first: a kill between the two leaves an entry that the resumed epoch replaces, and never an
+        epoch without an entry.
 
         Raises:
             OSError: The disk is full; the checkpoints of the epoch before are untouched.
@@ -69,6 +76,7 @@ class Trainer(RTDETRTrainer):
         places = {name: getattr(self, name) for name in ("last", "best")}
         drafts = {name: place.with_suffix(".part") for name, place in places.items()}
         try:
+            self.run_callbacks(EPOCH_MEASURED)
             self.last, self.best = drafts["last"], drafts["best"]
             saved = super().save_model()
         except OSError as error:
@@ -85,6 +93,33 @@ class Trainer(RTDETRTrainer):
                 draft.replace(places[name])
         return saved
 
+    def final_eval(self) -> None:
+        """Take the optimiser out of the checkpoints and measure the best one, working on copies until that is done.
+
+        Raises:
+            OSError: The disk is full; the checkpoints keep their optimiser and are whole.
+        """
+        places = {name: getattr(self, name) for name in ("last", "best")}
+        drafts = {
+            name: place.with_name(f"{name}-draft.pt") for name, place in places.items() if place.exists()
+        }
+        try:
+            for name, draft in drafts.items():
+                shutil.copy(places[name], draft)
+                setattr(self, name, draft)
+            super().final_eval()
+        except OSError as error:
+            for draft in drafts.values():
+                draft.unlink(missing_ok=True)
+            raise OSError(
+                f"The final checkpoints could not be written ({error.strerror}). Free some room and start the same "
+                "command again: the trained weights are kept."
+            ) from error
+        finally:
+            self.last, self.best = places["last"], places["best"]
+        for name, draft in drafts.items():
+            draft.replace(places[name])
+
 
 class _Recorder:
     """Writes the record after every epoch, going on where a killed run left it."""
@@ -92,19 +127,15 @@ class _Recorder:
     def __init__(self, path: Path, record: dict[str, Any]) -> None:
         self.path, self.record = path, record
         if path.exists():
-            self.record["epochs"] = json.loads(path.read_text())["epochs"]
+            self.record |= {key: read_record(path)[key] for key in ("epochs", "finished")}
 
-    def epoch_done(self, trainer: Trainer) -> None:
-        if (
-            trainer.epoch >= trainer.epochs
-        ):  # ultralytics calls once more after validating the best weights again
-            return
+    def epoch_measured(self, trainer: Trainer) -> None:
         done = [entry for entry in self.record["epochs"] if entry["epoch"] <= trainer.epoch]
         before = done[-1]["seconds"] if done else 0.0
         entry = {
             "epoch": trainer.epoch + 1,
             "pictures": (trainer.epoch + 1) * len(trainer.train_loader.dataset),
-            "seconds": round(before + trainer.epoch_time, 1),
+            "seconds": round(before + time.time() - trainer.epoch_time_start, 1),
             **box_metrics(trainer.validator.metrics, trainer.validator.names),
             "losses": {name: round(float(value), 4) for name, value in trainer.tloss.items()},
         }
@@ -164,43 +195,66 @@ def train(
         ValueError: The model is not known, or the folder holds a run of another recipe.
         OSError: The disk is full.
     """
-    source(recipe.model)
+    origin = source(recipe.model)
     report = yolo.checked(data)
     folder = Path(folder).absolute()
     record_file = folder / "record.json"
     started = {"recipe": asdict(recipe), "data": _data_card(Path(data), report)}
     if record_file.exists():
-        _check_same_run(folder, json.loads(record_file.read_text()), started)
-    provenance = {"commit": commit(), "machine": machine(_PACKAGES)}
+        _check_same_run(folder, read_record(record_file), started)
+    provenance = {"commit": commit(), "machine": machine(_PACKAGES), "finished": False}
     recorder = _Recorder(record_file, {**started, **provenance, "epochs": []})
-    if len(recorder.record["epochs"]) >= recipe.epochs and (folder / "weights" / "best.pt").exists():
-        return json.loads(record_file.read_text())
+    if recorder.record["finished"]:
+        return recorder.record
     folder.mkdir(parents=True, exist_ok=True)
-    if recipe.pretrain_pictures:
-        options["pretrained"] = str(_pretrained(recipe, folder, recorder.record))
+    stage = _stage(folder, recipe.epochs)
+    if stage != "finished":
+        if recipe.pretrain_pictures:
+            options["pretrained"] = str(_pretrained(recipe, folder, recorder.record))
+        elif origin.suffix != ".yaml":
+            options.setdefault("pretrained", str(as_checkpoint(load(origin), folder / "start.pt")))
+        recorder.write()
+        resolved = yolo.write_resolved(report, folder / "data.yaml")
+        _run(recipe, resolved, folder, recorder, one_bar, {**options, "resume": stage == "resumable"})
+    recorder.record["finished"] = True
     recorder.write()
-    _run(recipe, Path(data).absolute(), folder, recorder, one_bar, options)
-    return json.loads(record_file.read_text())
+    return recorder.record
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return a run's record.
+
+    Raises:
+        ValueError: The file is cut off or is no record.
+    """
+    try:
+        return {"finished": False, **json.loads(path.read_text())}
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"`{path}` is not a run's record ({error}). Remove the folder and train again."
+        ) from error
+
+
+def _stage(folder: Path, epochs: int) -> str:
+    """Return what the checkpoint in `folder` allows: "new", "resumable" or "finished"."""
+    last = folder / "weights" / "last.pt"
+    if not last.exists():
+        return "new"
+    epoch = load_checkpoint(last)[1].get(
+        "epoch", -1
+    )  # -1: its optimiser has been taken out, all epochs are done
+    return "finished" if epoch == -1 or epoch + 1 >= epochs else "resumable"
 
 
 def _run(
     recipe: Recipe, data: Path, folder: Path, recorder: _Recorder, one_bar: bool, options: dict[str, Any]
 ) -> None:
-    last = folder / "weights" / "last.pt"
-    resumable = last.exists() and load_checkpoint(last)[1].get("epoch", -1) >= 0
-    model = load(last if resumable else recipe.model)
-    model.add_callback("on_fit_epoch_end", recorder.epoch_done)
-    # Convolutions on a CPU are faster when the channels of a pixel lie together .
+    resumable = options.pop("resume")
+    model = load(folder / "weights" / "last.pt" if resumable else _architecture(recipe.model))
+    model.add_callback(EPOCH_MEASURED, recorder.epoch_measured)
+    # Convolutions on a CPU are faster when the channels of a pixel lie together.
     model.add_callback("on_pretrain_routine_end", lambda t: t.model.to(memory_format=torch.channels_last))
-    settings = {
-        **{"optimizer": "AdamW", "lr0": recipe.lr0, "lrf": 0.05, "cos_lr": True, "warmup_epochs": 1.0},
-        **{"weight_decay": 1e-4, "nbs": recipe.batch, "batch": recipe.batch, "epochs": recipe.epochs},
-        **{"patience": recipe.epochs, "imgsz": recipe.imgsz, "seed": recipe.seed, "deterministic": False},
-        **{"warmup_bias_lr": 0.0, "cache": "ram", "plots": False, "pretrained": False},
-        **(KEEPS_PAIRS if recipe.keeps_pairs else {}),
-        **{"project": str(folder.parent), "name": folder.name, "exist_ok": True},
-    }
-    wanted = {"resume": True} if resumable else {"data": str(data), **settings, **options}
+    wanted = {"resume": True} if resumable else {**arguments(recipe, data, folder), **options}
     if not one_bar:
         model.train(trainer=Trainer, **wanted)
         return
@@ -208,6 +262,26 @@ def _run(
         for event in ("on_train_start", "on_train_batch_end"):
             model.add_callback(event, getattr(bar, event))
         model.train(trainer=Trainer, verbose=False, **wanted)
+
+
+def arguments(recipe: Recipe, data: Path, folder: Path) -> dict[str, Any]:
+    """Return what a recipe means in ultralytics' own arguments."""
+    return {
+        **{"optimizer": "AdamW", "lr0": recipe.lr0, "lrf": 0.05, "cos_lr": True, "warmup_epochs": 1.0},
+        **{"weight_decay": 1e-4, "nbs": recipe.batch, "batch": recipe.batch, "epochs": recipe.epochs},
+        **{"patience": recipe.epochs, "imgsz": recipe.imgsz, "seed": recipe.seed, "deterministic": False},
+        **{"warmup_bias_lr": 0.0, "cache": "ram", "plots": False, "pretrained": False, "data": str(data)},
+        **(KEEPS_PAIRS if recipe.keeps_pairs else {}),
+        **{"project": str(folder.parent), "name": folder.name, "exist_ok": True},
+    }
+
+
+def _architecture(model: str) -> str | Path:
+    """Return the model file of trained weights, whose values come back as `pretrained`; other models as they are."""
+    origin = source(model)
+    if origin.suffix == ".safetensors":
+        return json.loads(origin.with_suffix(".json").read_text())["model"]
+    return origin
 
 
 def _pretrained(recipe: Recipe, folder: Path, record: dict[str, Any]) -> Path:

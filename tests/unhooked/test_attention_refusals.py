@@ -1,5 +1,6 @@
 """What the layer refuses, in the words that a user reads: name, value, rule, way out."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,10 @@ CONSTRUCTIONS = [
     ({"attn_drop": 1.0}, r"`attn_drop` \(=1.0\) must be at least 0 and below 1"),
     ({"value_dim": -1}, r"`value_dim` \(=-1\) must be"),
     ({"num_heads": 2.0}, r"`num_heads` \(=2.0\) must be a whole number"),
+    ({"num_heads": True}, r"`num_heads` \(=True\) must be a whole number"),
+    ({"query_strides": 2.0}, r"`query_strides` \(=2.0\) must be a whole number"),
+    ({"query_strides": None}, r"`query_strides` \(=None\) must be a whole number"),
+    ({"attn_drop": None}, r"`attn_drop` \(=None\) must be at least 0"),
 ]
 
 
@@ -41,6 +46,7 @@ MAPS = [
         TypeError,
         r"\(dtype torch.int64\) must hold floating.*`x.float\(\)`",
     ),
+    (np.zeros((2, 8, 3, 5)), TypeError, r"`x` \(=ndarray\) must be a tensor\. Use `torch.as_tensor\(x\)`"),
     (torch.zeros(2, 8, 0, 5), ValueError, r"has no pixels"),
 ]
 
@@ -52,3 +58,12 @@ MAPS = [
 def test_a_map_that_does_not_fit_is_refused_with_a_way_out(layer, x, error, message):
     with pytest.raises(error, match=message):
         layer(x)
+
+
+def test_a_value_dim_of_zero_is_refused_by_the_block_as_well():
+    with pytest.raises(ValueError, match=r"`value_dim` \(=0\) must be"):
+        MobileMQABlock(8, 2, 3, value_dim=0)
+
+
+def test_whole_numbers_of_numpy_are_welcome():
+    assert MobileMQA(np.int64(8), num_heads=np.int32(2)).dim == 8

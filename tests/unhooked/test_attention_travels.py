@@ -1,4 +1,4 @@
-"""The layer survives what is done to layers: copying, pickling, compiling, exporting, other number formats."""
+"""The layer survives what is done to layers: copying, pickling, exporting, other number formats."""
 
 import copy
 import io

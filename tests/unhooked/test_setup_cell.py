@@ -83,6 +83,7 @@ def test_another_zip_beside_it_is_left_alone(bare_python, committed, tmp_path):
         ["git", "archive", "--format=zip", "-o", tmp_path / "ours.zip", "HEAD"], cwd=committed, check=True
     )
     subprocess.run([sys.executable, "-m", "zipfile", "-c", "data.zip", __file__], cwd=tmp_path, check=True)
+    (tmp_path / "broken.zip").write_bytes(b"an upload that was cut off")
     assert run_cell(bare_python, tmp_path).returncode == 0
     assert not any((tmp_path / "mobile-mqa").rglob(Path(__file__).name))
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import load_checkpoint
 
+from mqa_lib import rtdetr
 from mqa_lib.datasets import keys_and_locks
-from mqa_lib.rtdetr.train import Recipe, Trainer, train
+from mqa_lib.rtdetr.train import Recipe, Trainer, arguments, train
+
+ROOT = Path(__file__).parents[2]
 
 RECIPE = Recipe("rtdetr-nano-mobile-mqa", epochs=3, imgsz=64, batch=8)
 
@@ -49,7 +55,7 @@ def test_a_killed_run_goes_on_after_its_last_whole_epoch(data, tmp_path):
     folder = tmp_path / "run"
     running = subprocess.Popen(command(data, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not epochs(folder) and time.monotonic() < deadline:
+    while not (folder / "weights/last.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
@@ -61,6 +67,56 @@ def test_a_killed_run_goes_on_after_its_last_whole_epoch(data, tmp_path):
     assert [epoch["epoch"] for epoch in after] == [1, 2, 3]
     assert after[: len(before)] == before  # what was done is not done again
     assert {"commit", "machine", "recipe", "data"} <= json.loads((folder / "record.json").read_text()).keys()
+
+
+class Killed(BaseException):
+    """Ends a training where the power might have gone."""
+
+
+def numbers(record):
+    return [epoch["epoch"] for epoch in record["epochs"]]
+
+
+@pytest.mark.parametrize("epoch", [1, RECIPE.epochs - 1])
+def test_a_kill_between_record_and_checkpoint_loses_no_entry(data, tmp_path, monkeypatch, epoch):
+    save = RTDETRTrainer.save_model
+
+    def killed(trainer):
+        if trainer.epoch == epoch:
+            raise Killed
+        return save(trainer)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RTDETRTrainer, "save_model", killed)
+        train(RECIPE, data, tmp_path / "run")
+    assert numbers(train(RECIPE, data, tmp_path / "run")) == [1, 2, 3]
+
+
+def test_a_kill_in_the_last_evaluation_leaves_a_whole_finished_run(data, tmp_path, monkeypatch):
+    def killed(trainer):
+        trainer.best.write_bytes(b"cut")
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RTDETRTrainer, "final_eval", killed)
+        train(RECIPE, data, tmp_path / "run")
+    record = train(RECIPE, data, tmp_path / "run")
+    assert numbers(record) == [1, 2, 3] and record["finished"]
+    assert load_checkpoint(tmp_path / "run/weights/best.pt")[0] is not None
+
+
+def test_a_full_disk_in_the_last_step_keeps_the_trained_weights(data, tmp_path, monkeypatch):
+    def full(trainer):
+        trainer.best.write_bytes(b"cut")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the trained weights are kept"):
+        patch.setattr(RTDETRTrainer, "final_eval", full)
+        train(RECIPE, data, folder)
+    assert sorted(file.name for file in (folder / "weights").iterdir()) == ["best.pt", "last.pt"]
+    assert load_checkpoint(folder / "weights/best.pt")[0] is not None
+    assert train(RECIPE, data, folder)["finished"]
 
 
 def test_a_finished_run_is_not_run_again(data, tmp_path, monkeypatch):
@@ -93,7 +149,9 @@ def test_bad_data_is_refused_before_anything_is_made(data, tmp_path):
     refused = subprocess.run(command(tmp_path / "data.yaml", folder), capture_output=True, text=True)
     assert refused.returncode == 2 and not folder.exists()
     assert (
-        "`val`" in refused.stderr and ": class 1 is not in" in refused.stderr and "Traceback" not in refused.stderr
+        "`val`" in refused.stderr
+        and ": class 1 is not in" in refused.stderr
+        and "Traceback" not in refused.stderr
     )
 
 
@@ -103,6 +161,51 @@ def test_a_folder_with_a_run_of_another_recipe_is_refused(data, tmp_path):
         ValueError, match=r"`folder` \(=run\) holds a run with recipe `batch` = 8, and 4 was asked for"
     ):
         train(Recipe(RECIPE.model, epochs=1, imgsz=64, batch=4), data, tmp_path / "run")
+
+
+def test_a_record_that_is_cut_off_is_named(data, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/record.json").write_text('{"epochs": [')
+    with pytest.raises(ValueError, match=r"record\.json` is not a run's record.*Remove the folder"):
+        train(RECIPE, data, tmp_path / "run")
+
+
+def test_a_recipe_that_keeps_pairs_never_mixes_pictures_or_shifts_colours(data, tmp_path):
+    wanted = arguments(Recipe("a", seed=5, batch=7, lr0=0.1), data, tmp_path)
+    assert all(wanted[name] == 0 for name in ("mosaic", "hsv_h", "hsv_s", "hsv_v", "translate", "scale"))
+    assert (wanted["seed"], wanted["batch"], wanted["nbs"], wanted["lr0"]) == (5, 7, 7, 0.1)
+    assert "mosaic" not in arguments(Recipe("a", keeps_pairs=False), data, tmp_path)
+
+
+def test_the_detector_starts_from_the_backbone_that_was_pretrained(data, tmp_path):
+    folder = tmp_path / "run"
+    record = train(
+        Recipe(RECIPE.model, epochs=1, imgsz=64, batch=8, lr0=1e-12, pretrain_pictures=64), data, folder
+    )
+    assert record["pretraining"]["pictures"] == 64
+    start = load_checkpoint(folder / "pretrained.pt")[0].state_dict()
+    end = load_checkpoint(folder / "weights/best.pt")[0].state_dict()
+    for name in ("model.0.conv.weight", "model.5.attn.query.proj.weight"):
+        torch.testing.assert_close(end[name].float(), start[name].float(), rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_training_from_trained_weights_starts_where_they_were(tmp_path, suffix):
+    weights = ROOT / "data/weights/rtdetr-nano-mobile-mqa.safetensors"
+    if suffix == ".pt":
+        weights = rtdetr.as_checkpoint(rtdetr.load(weights), tmp_path / "trained.pt")
+    data = ROOT / "data/keys_and_locks/data.yaml"
+    record = train(Recipe(str(weights), epochs=1, lr0=1e-9, batch=64), data, tmp_path / "run")
+    assert record["epochs"][0]["mAP50"] > 0.9
+
+
+def test_the_folders_that_were_checked_are_those_trained_on_wherever_one_stands(data, tmp_path, monkeypatch):
+    mine = shutil.copytree(data.parent, tmp_path / "mine")
+    (mine / "data.yaml").write_text("path: .\n" + data.read_text())
+    elsewhere = keys_and_locks.generate(tmp_path / "other", train=16, val=4, seed=4).parent
+    monkeypatch.chdir(elsewhere)
+    record = train(Recipe(RECIPE.model, epochs=1, imgsz=64, batch=8), mine / "data.yaml", tmp_path / "run")
+    assert record["epochs"][0]["pictures"] == 32
 
 
 def test_the_trainer_can_be_imported_by_a_process_that_knows_nothing_else():
