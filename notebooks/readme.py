@@ -8,6 +8,8 @@ import re
 import statistics
 from pathlib import Path
 
+import numpy as np
+
 from mqa_lib import experiments, plots, record, rtdetr
 from mqa_lib.datasets import keys_and_locks
 
@@ -39,10 +41,9 @@ def cover(pictures: int = 32) -> str:
         seen = record.capture(model, picture, weights_are=model.card["weights_are"])[0]
         for pair in scene.pairs if len(scene.pairs) == 4 else ():
             query = seen.query_at(pair.lock.row, pair.lock.column)
-            row, column = (
-                place * seen.key_grid[0] // scene.size for place in (pair.key.row, pair.key.column)
-            )
-            found[float(seen.rows(query)[:, row, column].max())] = (seen, query)
+            place = (pair.key.row, pair.key.column)
+            nearest = np.abs(seen.key_centres() - place).sum(1).argmin()
+            found[float(seen.rows(query).reshape(seen.num_heads, -1)[:, nearest].max())] = (seen, query)
     chosen = found[max(found)]
     (ROOT / COVER).parent.mkdir(parents=True, exist_ok=True)
     (ROOT / COVER).write_bytes(plots.png(plots.explorer_figure(*chosen)))

@@ -11,14 +11,22 @@ import os
 import tempfile
 from pathlib import Path
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mqa_lib"
-try:
-    _CACHE.mkdir(parents=True, exist_ok=True)
-except OSError:  # a home that cannot be written to, as some clusters have
-    _CACHE = Path(tempfile.mkdtemp(prefix="mqa_lib-"))
+
+def _own_folder() -> Path:
+    """Return a folder for ultralytics' settings that is ours and can be written to."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mqa_lib"
+        cache.mkdir(parents=True, exist_ok=True)
+        if os.access(cache, os.W_OK):
+            return cache
+    except (OSError, RuntimeError):  # no home, or one that cannot be written to, as some clusters have
+        pass
+    return Path(tempfile.mkdtemp(prefix="mqa_lib-"))
+
+
+os.environ.setdefault("YOLO_CONFIG_DIR", str(_own_folder()))
 os.environ.setdefault("YOLO_OFFLINE", "1")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-os.environ.setdefault("YOLO_CONFIG_DIR", str(_CACHE))
 
 
 def _no_chatter(said: logging.LogRecord) -> bool:
