@@ -94,7 +94,7 @@ def write_resolved(report: Report, path: str | Path) -> Path:
     import yaml
 
     folders = {split: str(folder) for split, folder in report.folders.items()}
-    Path(path).write_text(yaml.safe_dump({**folders, "names": dict(report.names)}))
+    Path(path).write_text(yaml.safe_dump({**folders, "names": {**report.names}}))
     return Path(path)
 
 
