@@ -93,8 +93,9 @@ def write_resolved(report: Report, path: str | Path) -> Path:
     """
     import yaml
 
-    folders = {split: str(folder) for split, folder in report.folders.items()}
-    Path(path).write_text(yaml.safe_dump({**folders, "names": {**report.names}}))
+    settings: dict[str, object] = {split: str(folder) for split, folder in report.folders.items()}
+    settings["names"] = dict(report.names)
+    Path(path).write_text(yaml.safe_dump(settings))
     return Path(path)
 
 
