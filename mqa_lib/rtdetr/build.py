@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from ultralytics import RTDETR
 from ultralytics.nn import tasks
+from ultralytics.nn.modules import Conv
 from ultralytics.utils import LOGGER
 
 from mqa_lib import checks
@@ -18,6 +20,10 @@ from mqa_lib.rtdetr import article
 
 _FOLDER = Path(__file__).parent / "models"
 MODELS: dict[str, Path] = {file.stem: file for file in sorted(_FOLDER.glob("*.yaml"))}
+BACKBONE_ACTIVATION = (
+    "backbone_activation"  # a key of model files; `activation`, ultralytics' own, changes the neck too
+)
+_ACTIVATIONS = {"SiLU": nn.SiLU, "ReLU": nn.ReLU}
 _STAGES = {name: getattr(article, name) for name in ("ResNetLayer_MQA", "ResNetLayer_MQA_Corrected")}
 
 
@@ -32,7 +38,7 @@ def register() -> None:
     for name, stage in _STAGES.items():
         setattr(tasks, name, stage)
     if not hasattr(tasks.parse_model, "reads_article_stages"):
-        tasks.parse_model = _reading_article_stages(tasks.parse_model)
+        tasks.parse_model = _reading_article_stages(_reading_backbone_activation(tasks.parse_model))
 
 
 def _reading_article_stages(parse_model: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,6 +61,20 @@ def _reading_article_stages(parse_model: Callable[..., Any]) -> Callable[..., An
             tasks.ResNetLayer = stock
 
     parse.reads_article_stages = True  # type: ignore[attr-defined]
+    return parse
+
+
+def _reading_backbone_activation(parse_model: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(parse_model)
+    def parse(d: dict[str, Any], ch: int, verbose: bool = True) -> Any:
+        rows, save = parse_model(d, ch, verbose)
+        if BACKBONE_ACTIVATION in d:
+            wanted = _ACTIVATIONS[checks.one_of(BACKBONE_ACTIVATION, d[BACKBONE_ACTIVATION], _ACTIVATIONS)]
+            for module in rows[: len(d["backbone"])].modules():
+                if isinstance(module, Conv) and not isinstance(module.act, nn.Identity):
+                    module.act = wanted()
+        return rows, save
+
     return parse
 
 
