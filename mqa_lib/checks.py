@@ -5,9 +5,12 @@ Every function returns the value it accepted, so that a check can stand where th
 """
 
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+PADDINGS = ("", "same")
 
 
 def refuse(name: str, value: object, rule: str, way_out: str) -> ValueError:
@@ -93,6 +96,18 @@ def one_of(name: str, value: str, allowed: Collection[str]) -> str:
     return value
 
 
+def padding(name: str, value: str) -> str:
+    """Return `value` if it names a way to pad: "" on both sides alike, "same" as TensorFlow does.
+
+    Raises:
+        ValueError: `value` is neither.
+    """
+    if value not in PADDINGS:
+        way_out = 'Use "" (both sides alike) or "same" (as TensorFlow pads).'
+        raise refuse(name, repr(value), "is not a way to pad that the layer knows", way_out)
+    return value
+
+
 def feature_map(name: str, x: Tensor, dim: int) -> Tensor:
     """Return `x` if it is a floating-point map of shape batch × dim × height × width with at least one pixel.
 
@@ -118,3 +133,89 @@ def feature_map(name: str, x: Tensor, dim: int) -> Tensor:
             f"`{name}` (shape {shape}) has no pixels. Give it a height and a width of at least 1."
         )
     return x
+
+
+def same_dtype_and_device(name: str, x: Tensor, weight: Tensor) -> Tensor:
+    """Return `x` if it has the number format of a layer's `weight` and lies on its device.
+
+    Under autocast the formats may differ, because it converts both.
+
+    Raises:
+        TypeError: The number formats differ.
+        ValueError: The devices differ.
+    """
+    if x.device != weight.device:
+        way_out = (
+            f"Move one to the other: `{name}.to({str(weight.device)!r})` or `layer.to({str(x.device)!r})`."
+        )
+        raise refuse(
+            name, f"on {x.device}", f"must lie where the layer's weights do, on {weight.device}", way_out
+        )
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        way_out = f"Use `{name}.to({weight.dtype})` or `layer.to({x.dtype})`, or run under `torch.autocast`."
+        raise TypeError(
+            f"`{name}` (dtype {x.dtype}) must have the dtype of the layer's weights, {weight.dtype}. {way_out}"
+        )
+    return x
+
+
+def state_fits(layer: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Accept a state dict that has just the keys and the shapes of `layer`, a Mobile MQA.
+
+    Raises:
+        RuntimeError: A key is missing or too many, or a shape differs; of the same class as PyTorch's own. It names
+            all of them, and the arguments with which a layer would fit.
+    """
+    own = layer.state_dict()
+    said = misfits(layer, state)
+    for rule, keys in (
+        ("is missing from it", own.keys() - state.keys()),
+        ("has no place in the layer", state.keys() - own.keys()),
+    ):
+        said += [f"`{key}` {rule}" for key in sorted(keys) if not key.endswith("num_batches_tracked")]
+    if said:
+        listed = "".join(f"\n\t{line}." for line in said)
+        raise RuntimeError(
+            f"The state dict is of a layer of another configuration.{listed}{_way_to_fit(own, state)}"
+        )
+
+
+def misfits(layer: nn.Module, state: Mapping[str, Tensor], prefix: str = "") -> list[str]:
+    """Return a sentence for each tensor of `state` (below `prefix`) whose shape is not that of `layer`'s."""
+    return [
+        f"`{prefix}{key}` (shape {tuple(state[prefix + key].shape)}) must have the shape {tuple(tensor.shape)}"
+        for key, tensor in layer.state_dict().items()
+        if prefix + key in state and state[prefix + key].shape != tensor.shape
+    ]
+
+
+def _way_to_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    ours, theirs = _sizes_of(own), _sizes_of(state)
+    needed = {name: value for name, value in theirs.items() if ours.get(name) != value}
+    if not needed:
+        return ""
+    wanted, present = (
+        ", ".join(f"{name}={sizes[name]}" for name in needed if name in sizes) for sizes in (theirs, ours)
+    )
+    return f"\nBuild the layer with {wanted} (it has {present})."
+
+
+def _sizes_of(state: Mapping[str, Tensor]) -> dict[str, object]:
+    """Return the arguments that the shapes of a Mobile MQA's state dict tell, a stride as far as it shows."""
+    try:
+        query, key, value, output = (
+            state[f"{name}.proj.weight"].shape for name in ("query", "key", "value", "output")
+        )
+    except KeyError:
+        return {}
+    kernel = state["key.down_conv.weight"].shape[-1] if "key.down_conv.weight" in state else None
+    sizes: dict[str, object] = {
+        "dim": query[1],
+        "dim_out": output[0],
+        "num_heads": query[0] // key[0],
+        "key_dim": key[0],
+        "value_dim": value[0],
+        "kv_stride": "1" if kernel is None else "2 or more",
+        "query_strides": "2 or more" if "query.norm.weight" in state else "1",
+    }
+    return sizes if kernel is None else {**sizes, "dw_kernel_size": kernel}

@@ -43,20 +43,37 @@ def project(
     return torch.einsum("bdyx,od->boyx", x, weight[:, :, 0, 0])
 
 
+def windows(extent: int, size: int, stride: int, padding: str = "") -> tuple[int, int]:
+    """Return how many windows of `size` fit an axis of `extent`, and how many zeros stand before the axis.
+
+    With padding "" both sides get (stride - 1 + size - 1) // 2 zeros, as timm does. With "same" there are
+    ceil(extent / stride) windows and as few zeros as they need, the odd one after the axis, as in TensorFlow: a 3x3
+    kernel of stride 2 pads (1, 1) where the extent is odd, and (0, 1) where it is even.
+    """
+    if padding == "same":
+        count = -(-extent // stride)
+        return count, max((count - 1) * stride + size - extent, 0) // 2
+    edge = (stride - 1 + size - 1) // 2
+    return (extent + 2 * edge - size) // stride + 1, edge
+
+
 def spatial_reduction(
-    x: Float[Tensor, "batch dim height width"], kernel: Float[Tensor, "dim 1 size size"], stride: int
+    x: Float[Tensor, "batch dim height width"],
+    kernel: Float[Tensor, "dim 1 size size"],
+    stride: int,
+    padding: str = "",
 ) -> Float[Tensor, "batch dim rows columns"]:
     """Return SR(x), a depthwise convolution with `stride`, as a sum over shifted copies of the padded map.
 
-    Zeros are padded on both sides by (stride - 1 + size - 1) // 2, as timm does; with a 3x3 kernel of stride 2 a map
-    of `height` rows gives ceil(height / 2) rows, and key j is centred on row 2j.
+    With a 3x3 kernel of stride 2 a map of `height` rows gives ceil(height / 2) rows. Key j is centred on row 2j, but
+    on row 2j + 1 where `padding` is "same" and `height` is even.
 
     Source: MobileNetV4, arXiv:2404.10518, equation 2, where SR is a 3x3 depthwise convolution of stride 2.
     """
     size = kernel.shape[-1]
-    edge = (stride - 1 + size - 1) // 2
-    rows, columns = ((extent + 2 * edge - size) // stride + 1 for extent in x.shape[-2:])
-    padded = F.pad(x, (edge, edge + stride, edge, edge + stride))
+    (rows, top), (columns, left) = (windows(extent, size, stride, padding) for extent in x.shape[-2:])
+    after = size + stride  # more than any window needs
+    padded = F.pad(x, (left, after, top, after))
     out = x.new_zeros(*x.shape[:2], rows, columns)
     for dy in range(size):
         for dx in range(size):
@@ -66,34 +83,57 @@ def spatial_reduction(
 
 
 def normalise(
-    x: Float[Tensor, "batch dim height width"], state: Mapping[str, Tensor], name: str, eps: float
+    x: Float[Tensor, "batch dim height width"],
+    state: Mapping[str, Tensor],
+    name: str,
+    eps: float,
+    training: bool = False,
 ) -> Float[Tensor, "batch dim height width"]:
-    """Return a trained BatchNorm's output: running statistics, then weight and bias, channel by channel."""
+    """Return a BatchNorm's output, channel by channel: less the mean, over the deviation, times weight, plus bias.
+
+    Mean and variance are the running ones of a trained layer, or those of `x` itself while training.
+    """
     mean, variance, weight, bias = (
         state[f"{name}.{key}"][:, None, None] for key in ("running_mean", "running_var", "weight", "bias")
     )
+    if training:
+        mean = x.mean((0, 2, 3))[:, None, None]
+        variance = (x - mean).square().mean((0, 2, 3))[:, None, None]
     return (x - mean) / (variance + eps).sqrt() * weight + bias
 
 
 def pool_queries(
-    x: Float[Tensor, "batch dim height width"], strides: tuple[int, int]
+    x: Float[Tensor, "batch dim height width"], strides: tuple[int, int], padding: str = ""
 ) -> Float[Tensor, "batch dim rows columns"]:
-    """Return the mean of every window of `strides` pixels; a window cut off by the border averages what it has."""
-    down, across = strides
-    rows = [x[:, :, top : top + down] for top in range(0, x.shape[2], down)]
+    """Return the mean of every window of `strides` pixels; a window cut off by the border averages what it has.
+
+    The first window begins at the first pixel; with padding "same" the windows lie in the middle, so that the first
+    may be cut off as well.
+    """
+    (rows, top), (columns, left) = (
+        windows(extent, stride, stride, "same") for extent, stride in zip(x.shape[-2:], strides, strict=True)
+    )
+    if padding != "same":
+        top = left = 0
+    spans = [
+        [slice(max(at * stride - before, 0), (at + 1) * stride - before) for at in range(count)]
+        for count, before, stride in ((rows, top, strides[0]), (columns, left, strides[1]))
+    ]
     return torch.stack(
         [
-            torch.stack(
-                [row[..., left : left + across].mean((2, 3)) for left in range(0, x.shape[3], across)], -1
-            )
-            for row in rows
+            torch.stack([x[..., down, across].mean((2, 3)) for across in spans[1]], dim=-1)
+            for down in spans[0]
         ],
-        -2,
+        dim=-2,
     )
 
 
 def upsample_queries(
-    x: Float[Tensor, "batch dim rows columns"], strides: tuple[int, int], height: int, width: int
+    x: Float[Tensor, "batch dim rows columns"],
+    strides: tuple[int, int],
+    height: int,
+    width: int,
+    padding: str = "",
 ) -> Float[Tensor, "batch dim {height} {width}"]:
     """Return the map enlarged by `strides` (bilinear, half-pixel centres), cut to `height` × `width`.
 
@@ -102,7 +142,8 @@ def upsample_queries(
     """
     matrices = []
     for extent, stride, target in zip(x.shape[-2:], strides, (height, width), strict=True):
-        centre = ((torch.arange(target, dtype=x.dtype) + 0.5) / stride - 0.5).clamp(0, extent - 1)
+        before = (extent * stride - target) // 2 if padding == "same" else 0
+        centre = ((torch.arange(target, dtype=x.dtype) + before + 0.5) / stride - 0.5).clamp(0, extent - 1)
         near = centre.floor().long()
         far = (near + 1).clamp(max=extent - 1)
         share = centre - near
@@ -120,8 +161,10 @@ def mobile_mqa(
     query_strides: tuple[int, int] = (1, 1),
     kv_stride: int = 1,
     eps: float = 1e-5,
+    padding: str = "",
+    training: bool = False,
 ) -> Float[Tensor, "batch dim_out height width"]:
-    """Return Mobile MQA of `x` in evaluation mode, from the tensors of a layer's `state_dict()`.
+    """Return Mobile MQA of `x`, without dropout, from the tensors of a layer's `state_dict()`.
 
     The keys of `state` are timm's, so the layer of either library can be checked against this.
 
@@ -130,7 +173,7 @@ def mobile_mqa(
     height, width = x.shape[-2:]
     pooled = x
     if max(query_strides) > 1:
-        pooled = normalise(pool_queries(x, query_strides), state, "query.norm", eps)
+        pooled = normalise(pool_queries(x, query_strides, padding), state, "query.norm", eps, training)
     q = project(pooled, state["query.proj.weight"])
     rows, columns = q.shape[-2:]
     q = q.unflatten(1, (num_heads, -1)).flatten(-2).mT  # b h n k
@@ -139,12 +182,12 @@ def mobile_mqa(
     for name in ("key", "value"):
         reduced = x
         if kv_stride > 1:
-            reduced = spatial_reduction(x, state[f"{name}.down_conv.weight"], kv_stride)
-            reduced = normalise(reduced, state, f"{name}.norm", eps)
+            reduced = spatial_reduction(x, state[f"{name}.down_conv.weight"], kv_stride, padding)
+            reduced = normalise(reduced, state, f"{name}.norm", eps, training)
         shared[name] = project(reduced, state[f"{name}.proj.weight"]).flatten(-2).mT.unsqueeze(1)  # b 1 m k|v
 
     read = attend(q, shared["key"], shared["value"]).mT  # b h v n
     read = read.flatten(1, 2).unflatten(-1, (rows, columns))
     if max(query_strides) > 1:
-        read = upsample_queries(read, query_strides, height, width)
+        read = upsample_queries(read, query_strides, height, width, padding)
     return project(read, state["output.proj.weight"])
