@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -91,6 +92,46 @@ def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
     return 0
 
 
+def _new_model(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from mqa_lib.rtdetr import new_model
+
+    strides = options.kv_stride * len(options.after) if len(options.kv_stride) == 1 else options.kv_stride
+    if len(strides) != len(options.after):
+        raise ValueError(
+            f"`--kv-stride` names {len(strides)} strides for {len(options.after)} rows. Give one, or one for each."
+        )
+    sizes = (options.num_heads, options.key_dim, options.layer_scale)
+    blocks = [
+        new_model.Block(row, stride, *sizes) for row, stride in zip(options.after, strides, strict=True)
+    ]
+    made_by = shlex.join(["python", "-m", "mqa_lib", *options.typed])
+    print(new_model.write(options.output, options.base, blocks, made_by, options.force))
+    return 0
+
+
+def _yolo(_: argparse.Namespace, rest: Sequence[str]) -> int:
+    from mqa_lib.rtdetr import cli
+
+    return cli.run(rest)
+
+
+def _selftest(_: argparse.Namespace, __: Sequence[str]) -> int:
+    from mqa_lib.rtdetr.selftest import main as selftest
+
+    return selftest()
+
+
+def _whole_numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+_whole_numbers.__name__ = "list of whole numbers"  # argparse says it to the user
+
+
+# Commands whose options are not ours to read.
+_OWN_OPTIONS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int]] = {"bench": _bench, "yolo": _yolo}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m mqa_lib", description="Mobile MQA, from formula to detector."
@@ -135,6 +176,27 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", _compare, "Print the recorded runs as a table.")
     compare.add_argument("folder", type=Path, nargs="?", default=Path("data/runs"))
     command("bench", _bench, "Time the layer against timm's and others; its own --help tells more.")
+    command(
+        "yolo", _yolo, "ultralytics' own command line, with our layers and our models' names known to it."
+    )
+    command(
+        "selftest",
+        _selftest,
+        "Say in five seconds whether the installed ultralytics builds our models right.",
+    )
+    new = command(
+        "new-model", _new_model, "Write a model file: an RT-DETR with Mobile MQA after rows of yours."
+    )
+    new.add_argument("--base", required=True, help="a model of ours or of ultralytics, or a model file")
+    new.add_argument("--after", type=_whole_numbers, required=True, help="rows of its backbone, such as 3,7")
+    new.add_argument("--kv-stride", type=_whole_numbers, default=[1], help="one for all, or one for each")
+    new.add_argument("--num-heads", type=int, default=4)
+    new.add_argument("--key-dim", type=int, default=64)
+    new.add_argument(
+        "--layer-scale", type=float, default=1e-5, help="0.1 or 1 for short runs from random weights"
+    )
+    new.add_argument("-o", "--output", type=Path, required=True)
+    new.add_argument("--force", action="store_true", help="write over a file that exists")
     seeds = command("probe", _probe, "Train the probe over several seeds and record how many locks it names.")
     seeds.add_argument("--seeds", type=int, default=5)
     seeds.add_argument("--steps", type=int, default=200)
@@ -151,11 +213,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; what a user did wrong is one sentence, not a traceback."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
-    if arguments[:1] == ["bench"]:  # its options are its own
-        return _bench(argparse.Namespace(), arguments[1:])
-    options = parser.parse_args(arguments)
+    own = _OWN_OPTIONS.get(arguments[0]) if arguments else None
+    options = argparse.Namespace(run=own) if own else parser.parse_args(arguments)
+    options.typed = arguments
     try:
-        return options.run(options, [])
+        return options.run(options, arguments[1:])
     except (ValueError, OSError) as error:
         if os.environ.get("MQA_TRACEBACK"):
             raise

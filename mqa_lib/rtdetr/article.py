@@ -12,13 +12,14 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from ultralytics.nn.modules.block import ResNetBlock, ResNetLayer
+from ultralytics.nn.modules.block import C3, Bottleneck, ResNetBlock, ResNetLayer
 
 from mqa_lib.blocks import MobileMQABlock
 from mqa_lib.published import ALL, Defect, PublishedMQA
 
 NUM_HEADS = 2
 KEY_DIM = 48
+SHORT_RUN_LAYER_SCALE = 0.1  # larger than MobileNetV4's 1e-5, because our runs are short
 
 
 class ArticleBottleneck(ResNetBlock):
@@ -50,11 +51,17 @@ class CorrectedBottleneck(ArticleBottleneck):
         s: Stride of the 3×3 convolution.
         e: The output has `e * c2` channels.
         kv_stride: Down-sampling of keys and values; the article has none.
-        layer_scale: Start of the layer scale; larger than MobileNetV4's 1e-5, because our runs are short.
+        layer_scale: Start of the layer scale.
     """
 
     def __init__(
-        self, c1: int, c2: int, s: int = 1, e: int = 4, kv_stride: int = 1, layer_scale: float = 0.1
+        self,
+        c1: int,
+        c2: int,
+        s: int = 1,
+        e: int = 4,
+        kv_stride: int = 1,
+        layer_scale: float = SHORT_RUN_LAYER_SCALE,
     ) -> None:
         super().__init__(c1, c2, s, e)
         self.cv4 = MobileMQABlock(c2, NUM_HEADS, KEY_DIM, kv_stride, layer_scale)
@@ -101,7 +108,7 @@ class ResNetLayer_MQA_Corrected(ResNetLayer):
         n: int = 1,
         e: int = 4,
         kv_stride: int = 1,
-        layer_scale: float = 0.1,
+        layer_scale: float = SHORT_RUN_LAYER_SCALE,
     ) -> None:
         super().__init__(c1, c2, s, is_first, n, e)
         if not is_first:
@@ -116,3 +123,47 @@ def _stage(
     block: Callable[[int, int, int, int], nn.Module], c1: int, c2: int, s: int, n: int, e: int
 ) -> nn.Sequential:
     return nn.Sequential(block(c1, c2, s, e), *(block(e * c2, c2, 1, e) for _ in range(n - 1)))
+
+
+class _AttendingBottleneck(Bottleneck):
+    """A bottleneck of two convolutions whose second one hands its map to an attention."""
+
+    def __init__(self, c: int, shortcut: bool, attention: nn.Module) -> None:
+        super().__init__(c, c, shortcut, k=((1, 1), (3, 3)), e=1.0)
+        self.cv4 = attention
+
+    def forward(self, x: Float[Tensor, "batch c height width"]) -> Float[Tensor, "batch c height width"]:
+        """Return the bottleneck of `x`, whose signal all passes through the attention; a shortcut adds `x`."""
+        read = self.cv4(self.cv2(self.cv1(x)))
+        return x + read if self.add else read
+
+
+class C3_MQA(C3):
+    """The article's way with a small backbone: its attention in series in every bottleneck of a C3, after the 3×3.
+
+    The article changes a ResNet alone. Here the same attention stands in the same place of the bottlenecks that
+    `rtdetr-nano-stock` has, so that the two differ by it and by nothing else.
+
+    Args:
+        c1: Channels of the input.
+        c2: Channels of the output; the attention works on half of them.
+        n: Bottlenecks.
+        shortcut: Whether a bottleneck adds its input to its output.
+    """
+
+    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True) -> None:
+        super().__init__(c1, c2, n, shortcut)
+        inner = c2 // 2
+        self.m = nn.Sequential(
+            *(_AttendingBottleneck(inner, shortcut, self._attention(inner)) for _ in range(n))
+        )
+
+    def _attention(self, dim: int) -> nn.Module:
+        return PublishedMQA(dim, NUM_HEADS, KEY_DIM, KEY_DIM)
+
+
+class C3_MQA_Corrected(C3_MQA):
+    """A `C3_MQA` with the right layer in the same places: norm, attention, layer scale and residual."""
+
+    def _attention(self, dim: int) -> nn.Module:
+        return MobileMQABlock(dim, NUM_HEADS, KEY_DIM, 1, SHORT_RUN_LAYER_SCALE)

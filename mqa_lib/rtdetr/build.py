@@ -8,74 +8,81 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from ultralytics import RTDETR
 from ultralytics.nn import tasks
-from ultralytics.nn.modules import Conv
 from ultralytics.utils import LOGGER
 
 from mqa_lib import checks
 from mqa_lib.blocks import MobileMQABlock
-from mqa_lib.rtdetr import article
+from mqa_lib.rtdetr import activation, article, encoder, fit
 
 _FOLDER = Path(__file__).parent / "models"
 MODELS: dict[str, Path] = {file.stem: file for file in sorted(_FOLDER.glob("*.yaml"))}
-BACKBONE_ACTIVATION = (
-    "backbone_activation"  # a key of model files; `activation`, ultralytics' own, changes the neck too
-)
-_ACTIVATIONS = {"SiLU": nn.SiLU, "ReLU": nn.ReLU}
-_STAGES = {name: getattr(article, name) for name in ("ResNetLayer_MQA", "ResNetLayer_MQA_Corrected")}
+# What stands for a class of ultralytics that its reader of model files knows by identity, and for which.
+_STANDS_FOR: dict[str, tuple[type, str]] = {
+    "ResNetLayer_MQA": (article.ResNetLayer_MQA, "ResNetLayer"),
+    "ResNetLayer_MQA_Corrected": (article.ResNetLayer_MQA_Corrected, "ResNetLayer"),
+    "C3_MQA": (article.C3_MQA, "C3"),
+    "C3_MQA_Corrected": (article.C3_MQA_Corrected, "C3"),
+    "AIFI_MQA": (encoder.AIFI_MQA, "AIFI"),
+}
 
 
 def register() -> None:
     """Make our layers' names known to ultralytics' model files; calling it again changes nothing.
 
-    A block that keeps its channels needs only its name. The article's stages change the number of channels, and
-    ultralytics works that out for its own `ResNetLayer` alone, which it recognises by identity. So while a model file
-    that names them is read, and only then, `ResNetLayer` stands for them.
+    A block that keeps its channels needs only its name. The article's stages change the number of channels, and the
+    encoder has to be told it; ultralytics works both out for its own `ResNetLayer` and `AIFI` alone, which it
+    recognises by identity. So while a model file that names ours is read, and only then, those names stand for ours.
+    The rows of such a file are tried out at once: what does not fit is said before any training.
     """
     tasks.MobileMQABlock = MobileMQABlock
-    for name, stage in _STAGES.items():
-        setattr(tasks, name, stage)
-    if not hasattr(tasks.parse_model, "reads_article_stages"):
-        tasks.parse_model = _reading_article_stages(_reading_backbone_activation(tasks.parse_model))
+    for name, (layer, _) in _STANDS_FOR.items():
+        setattr(tasks, name, layer)
+    if not hasattr(tasks.parse_model, "reads_our_layers"):
+        tasks.parse_model = _reading_our_layers(activation.reading(tasks.parse_model))
 
 
-def _reading_article_stages(parse_model: Callable[..., Any]) -> Callable[..., Any]:
+def _reading_our_layers(parse_model: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(parse_model)
     def parse(d: dict[str, Any], ch: int, verbose: bool = True) -> Any:
-        named = {row[2] for part in ("backbone", "head") for row in d[part]}
-        ours = named & _STAGES.keys()
-        if not ours:
+        written = [[*row[:3], list(row[3])] for part in fit.PARTS for row in d[part]]
+        named = {row[2] for row in written}
+        ours = named & _STANDS_FOR.keys()
+        if not ours and "MobileMQABlock" not in named:
             return parse_model(d, ch, verbose)
-        if len(ours) > 1 or "ResNetLayer" in named:
-            both = ", ".join(sorted(ours | (named & {"ResNetLayer"})))
-            raise checks.refuse(
-                "backbone", both, "mixes kinds of ResNet stages", "Use one kind in a model file."
-            )
-        stock = tasks.ResNetLayer
-        tasks.ResNetLayer = _STAGES[ours.pop()]
-        try:
-            return parse_model(d, ch, verbose)
-        finally:
-            tasks.ResNetLayer = stock
+        with _standing_for(ours, named):
+            network, save = parse_model(d, ch, verbose)
+        fit.check_rows(network, written, ch)
+        return network, save
 
-    parse.reads_article_stages = True  # type: ignore[attr-defined]
+    parse.reads_our_layers = True  # type: ignore[attr-defined]
     return parse
 
 
-def _reading_backbone_activation(parse_model: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(parse_model)
-    def parse(d: dict[str, Any], ch: int, verbose: bool = True) -> Any:
-        rows, save = parse_model(d, ch, verbose)
-        if BACKBONE_ACTIVATION in d:
-            wanted = _ACTIVATIONS[checks.one_of(BACKBONE_ACTIVATION, d[BACKBONE_ACTIVATION], _ACTIVATIONS)]
-            for module in rows[: len(d["backbone"])].modules():
-                if isinstance(module, Conv) and not isinstance(module.act, nn.Identity):
-                    module.act = wanted()
-        return rows, save
+@contextlib.contextmanager
+def _standing_for(ours: set[str], named: set[str]) -> Iterator[None]:
+    """Let our layers stand for ultralytics' own while the block runs.
 
-    return parse
+    Raises:
+        ValueError: Two of them would stand for the same one, or it is named too.
+    """
+    stock: dict[str, type] = {}
+    for known in {_STANDS_FOR[name][1] for name in ours}:
+        kinds = sorted(
+            name for name in named if name == known or _STANDS_FOR.get(name, (None, ""))[1] == known
+        )
+        if len(kinds) > 1:
+            way_out = "Use one kind in a model file."
+            raise checks.refuse("model file", ", ".join(kinds), f"mixes kinds of {known}", way_out)
+        stock[known] = getattr(tasks, known)
+    try:
+        for name in ours:
+            setattr(tasks, _STANDS_FOR[name][1], _STANDS_FOR[name][0])
+        yield
+    finally:
+        for known, layer in stock.items():
+            setattr(tasks, known, layer)
 
 
 @contextlib.contextmanager
@@ -98,15 +105,24 @@ def load(model: str | Path) -> RTDETR:
             (.pt), or weights that `save_weights` wrote (.safetensors, with their card beside them).
 
     Raises:
-        ValueError: The name is not known, or the file is of another kind.
+        ValueError: The name is not known, the file is of another kind, or the rows of a model file do not fit each
+            other or name a layer that is not known.
         FileNotFoundError: The file does not exist.
     """
+    fit.warn_if_untested()
     path = source(model)
     if path.suffix == ".safetensors":
         from mqa_lib.rtdetr.weights import load_weights
 
         return load_weights(path)
-    return RTDETR(str(path))
+    try:
+        return RTDETR(str(path))
+    except KeyError as error:  # how ultralytics says that a model file names a class it does not know
+        if path.suffix != ".yaml":
+            raise
+        rule = f"names {error}, which ultralytics does not know"
+        way_out = "Mend its name, or make yours known: `setattr(ultralytics.nn.tasks, name, layer)`."
+        raise checks.refuse("model", model, rule, way_out) from error
 
 
 def source(model: str | Path) -> Path:
