@@ -1,6 +1,7 @@
 """Run a model once and bring back the queries and keys of every attention layer in it."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from mqa_lib import checks
 from mqa_lib.attention import MobileMQA, MultiHeadAttention2d
 
 _STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+# What RT-DETR's head keeps from one picture to the next of the same size, whatever the type of the numbers was.
+_ANCHORS = ("shapes", "anchors", "valid_mask")
 
 
 class Lattice(NamedTuple):
@@ -83,19 +86,41 @@ def run(model: nn.Module, batch: Float[Tensor, "1 3 rows columns"]) -> list[View
             f"Give a model with one of these ({sum(1 for _ in model.modules())} modules were looked at)."
         )
         raise checks.refuse("model", type(model).__name__, rule, way_out)
-    modes = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with torch.set_grad_enabled(batch.requires_grad):
-            views = _run_hooked(model, layers, batch)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluated(model, batch):
+        views = _run_hooked(model, layers, batch)
     if not views:
         way_out = "Give a model whose forward pass uses its attention."
         rule = f"did not run its attention ({', '.join(layers)})"
         raise checks.refuse("model", type(model).__name__, rule, way_out)
     return views
+
+
+@contextlib.contextmanager
+def evaluated(model: nn.Module, batch: Float[Tensor, "1 3 rows columns"]) -> Iterator[None]:
+    """Put the model into evaluation mode while the block runs, with gradients only if `batch` asks for them.
+
+    Every module's mode is put back. So are the anchors that RT-DETR's head keeps for the next picture of this size:
+    those of a prediction take no gradients, and those of single precision do not fit a model turned to half.
+    """
+    modes = {module: module.training for module in model.modules()}
+    kept = {module: _own_anchors(module) for module in modes if all(hasattr(module, n) for n in _ANCHORS)}
+    try:
+        model.eval()
+        for module in kept:
+            module.__dict__["shapes"] = []
+        with torch.set_grad_enabled(batch.requires_grad):
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for module, before in kept.items():
+            for name in _own_anchors(module):
+                del module.__dict__[name]
+            module.__dict__.update(before)
+
+
+def _own_anchors(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if name in _ANCHORS}
 
 
 def _run_hooked(

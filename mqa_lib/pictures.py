@@ -71,7 +71,8 @@ def tensor(
 
     Stretching is bilinear without smoothing, which is what ultralytics feeds to RT-DETR.
     """
-    batch = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()
+    # a copy: what PIL decoded cannot be written to, and torch warns of that
+    batch = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
     if size is not None and size != tuple(batch.shape[2:]):
         # ultralytics resizes bytes and so rounds to whole levels before it divides
         batch = F.interpolate(batch, size=size, mode="bilinear", align_corners=False).round()

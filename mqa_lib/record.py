@@ -4,7 +4,6 @@ A record holds q and k and not the weights, because they are smaller (400 querie
 instead of 640 kB) and every weight can be had from them again.
 """
 
-import json
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,21 +14,13 @@ import torch
 from jaxtyping import Float, Float16, Float32, UInt8
 from torch import Tensor, nn
 
-from mqa_lib import checks, hooks, pictures
+from mqa_lib import checks, hooks, npz, pictures, sampling
+from mqa_lib.sampling import Rectangle, SamplingRecord
 
-_FORMAT = 1
 _ARRAYS = ("q", "k", "image")
 _DETECTORS = ("RTDETR", "RTDETRDetectionModel")  # told by name, so that ultralytics is not imported
+Size = int | tuple[int, int] | None
 _UNSAID = "Nobody said what these weights were trained on."
-
-
-class Rectangle(NamedTuple):
-    """A part of the picture in its pixels; the pixels run from `top` up to, not including, `bottom`."""
-
-    top: float
-    left: float
-    bottom: float
-    right: float
 
 
 class Reading(NamedTuple):
@@ -193,12 +184,8 @@ class AttentionRecord:
 
     def save(self, path: str | Path) -> Path:
         """Write the record to one `.npz` file, without pickle, and return its path."""
-        path = Path(path)
         rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _ARRAYS}
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        with path.open("wb") as file:
-            np.savez_compressed(file, about=np.array(json.dumps({"format": _FORMAT, **rest})), **arrays)
-        return path
+        return npz.write(path, {name: getattr(self, name) for name in _ARRAYS}, rest)
 
     @classmethod
     def load(cls, path: str | Path) -> "AttentionRecord":
@@ -208,21 +195,10 @@ class AttentionRecord:
             ValueError: The file is missing, damaged, or not a record.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                about = json.loads(str(file["about"]))
-                arrays = {name: file[name] for name in _ARRAYS}
-            if about.pop("format") != _FORMAT:
-                raise ValueError(f"it is not of format {_FORMAT}")
-            rest: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in about.items()
-            }
-            return cls(**{**arrays, **rest})
+            return cls(**npz.read(path, _ARRAYS))
         # numpy raises a different one for each way in which a file can be damaged
         except Exception as error:
-            way_out = "Write it again with `record.save(path)`."
-            raise checks.refuse(
-                "path", str(path), f"does not hold an attention record ({error})", way_out
-            ) from error
+            raise npz.refuse(path, "an attention record", error) from error
 
     def _head(self, head: int) -> int:
         return _index("head", head, self.num_heads)
@@ -255,36 +231,64 @@ def _index(name: str, value: int, count: int) -> int:
 
 
 def capture(
-    model: nn.Module, image: pictures.Picture, weights_are: str | None = None, size: int | None = None
+    model: nn.Module, image: pictures.Picture, weights_are: str | None = None, size: Size = None
 ) -> list[AttentionRecord]:
     """Return a record of every attention layer that runs when `model` sees `image`, in the order in which they run.
 
     Found are `MobileMQA`, `MultiHeadAttention2d`, and the encoder layer (`AIFI`) of ultralytics' RT-DETR, anywhere in
     the model. The model runs once in evaluation mode, without gradients, and is left as it was. Of a layer that runs
-    more than once, the last run is kept. The attention in RT-DETR's decoder is left out: it does not read a grid but
-    a few points of its own choice.
+    more than once, the last run is kept. The attention in RT-DETR's decoder does not read a grid but a few points of
+    its own choice: `capture_decoder` returns it.
 
     Args:
         model: Any module that takes pictures with values from 0 to 1, or an RT-DETR of ultralytics.
         image: A path, a PIL picture, or an array of height × width × 3 in uint8.
         weights_are: A sentence on what the weights were trained on; if not given, what the model says in its `card`
             (as detectors of `mqa_lib.rtdetr` do) or in `weights_are`.
-        size: Height and width that the picture is stretched to for the model. If not given, the size that an RT-DETR
-            was trained at (from its card or checkpoint, else 640), and the picture's own for other models.
+        size: Height and width that the picture is stretched to for the model: one number, or (height, width). If not
+            given, the size that an RT-DETR was trained at (from its card or checkpoint, else 640), and the picture's
+            own for other models. For an RT-DETR it is rounded up to a multiple of its stride, as when it predicts.
 
     Raises:
         ValueError: The picture cannot be read, the model holds no such layer, or none of them ran.
     """
     picture = pictures.read(image)
     core, batch = _core_and_batch(model, picture, size)
-    said = weights_are or getattr(model, "card", {}).get("weights_are") or getattr(model, "weights_are", None)
     scale = (picture.shape[0] / batch.shape[2], picture.shape[1] / batch.shape[3])
-    return [_record(view, picture, scale, said or _UNSAID) for view in hooks.run(core, batch)]
+    said = _said(model, weights_are)
+    return [_record(view, picture, scale, said) for view in hooks.run(core, batch)]
 
 
-def reach(
-    model: nn.Module, image: pictures.Picture, layer: str, key: int, size: int | None = None
-) -> Rectangle:
+def capture_decoder(
+    model: nn.Module,
+    image: pictures.Picture,
+    weights_are: str | None = None,
+    size: Size = None,
+    count: int = 20,
+    at_least: float = 0.25,
+) -> SamplingRecord:
+    """Return where RT-DETR's decoder read the picture for each detection, layer by layer, and with what weights.
+
+    The model runs as in `capture`. Detections are chosen by score, as when it predicts.
+
+    Args:
+        model: An RT-DETR of ultralytics, or any module that holds its decoder.
+        image: As in `capture`.
+        weights_are: As in `capture`.
+        size: As in `capture`.
+        count: Detections to keep at most, the best first.
+        at_least: Score that a detection needs. If none has it, the best alone is kept.
+
+    Raises:
+        ValueError: The picture cannot be read, or the model holds no such decoder or did not run it.
+    """
+    picture = pictures.read(image)
+    core, batch = _core_and_batch(model, picture, size)
+    found = sampling.run(core, batch, checks.positive("count", count), at_least)
+    return sampling.record(found, picture, getattr(core, "names", {}), _said(model, weights_are))
+
+
+def reach(model: nn.Module, image: pictures.Picture, layer: str, key: int, size: Size = None) -> Rectangle:
     """Return the part of the picture that one key of a layer knows of: where a changed pixel can change it.
 
     It is larger than the key's footprint, because the cells of the layer's map already see more than their own place.
@@ -315,15 +319,26 @@ def reach(
 
 
 def _core_and_batch(
-    model: nn.Module, picture: UInt8[np.ndarray, "height width 3"], size: int | None
+    model: nn.Module, picture: UInt8[np.ndarray, "height width 3"], size: Size
 ) -> tuple[nn.Module, Float[Tensor, "1 3 rows columns"]]:
     """Return the network itself, and the picture as it wants it."""
     names = [parent.__name__ for parent in type(model).__mro__]
     core: Any = model.model if _DETECTORS[0] in names else model
-    if size is None and any(name in names for name in _DETECTORS):
-        size = getattr(model, "card", {}).get("imgsz") or getattr(model, "overrides", {}).get("imgsz") or 640
-    target = None if size is None else (checks.positive("size", size), size)
+    target = None if size is None else checks.pair("size", size)
+    if any(name in names for name in _DETECTORS):
+        said = getattr(model, "card", {}).get("imgsz") or getattr(model, "overrides", {}).get("imgsz") or 640
+        stride = int(max(getattr(core, "stride", [32])))
+        rows, columns = (
+            -(-extent // stride) * stride for extent in target or checks.pair("imgsz of the model", said)
+        )
+        target = rows, columns
     return core, pictures.tensor(picture, target).to(next(core.parameters(), torch.zeros(())))
+
+
+def _said(model: nn.Module, weights_are: str | None) -> str:
+    """Return what the weights are: as given, else as the model says, else that nobody said."""
+    said = weights_are or getattr(model, "card", {}).get("weights_are") or getattr(model, "weights_are", None)
+    return said or _UNSAID
 
 
 def _record(

@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mqa_lib"
 # A module may import only from the ranks below its own, or from its own package.
 RANKS = (
     {"checks", "bootstrap"},
-    {"functional", "cost", "timing", "pictures"},
+    {"functional", "cost", "timing", "pictures", "npz"},
     {"datasets"},
     {"attention"},
     {"blocks"},
     {"published", "hooks", "bench"},
+    {"sampling"},
     {"probe", "record"},
     {"plots"},
     {"explorer", "labs", "exercises", "rtdetr"},
