@@ -85,10 +85,13 @@ def _probe(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from mqa_lib.rtdetr import load, save_weights
+    from mqa_lib.rtdetr import fit, load, save_weights
+    from mqa_lib.rtdetr.build import content_of
 
     card = {"model": options.model, "weights_are": options.weights_are}
-    print(save_weights(load(options.checkpoint), options.output, card))
+    model = load(options.checkpoint)
+    fit.check_variant(model.model, content_of(options.model), options.model)
+    print(save_weights(model, options.output, card))
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ultralytics import RTDETR
 from ultralytics.nn import tasks
 from ultralytics.utils import LOGGER
+from ultralytics.utils.callbacks.base import default_callbacks
 
 from mqa_lib import checks
 from mqa_lib.blocks import MobileMQABlock
@@ -34,13 +35,21 @@ def register() -> None:
     A block that keeps its channels needs only its name. The article's stages change the number of channels, and the
     encoder has to be told it; ultralytics works both out for its own `ResNetLayer` and `AIFI` alone, which it
     recognises by identity. So while a model file that names ours is read, and only then, those names stand for ours.
-    The rows of such a file are tried out at once: what does not fit is said before any training.
+    The rows of such a file are tried out at once: what does not fit is said before any training. And whatever
+    ultralytics trains from now on brings `travels_along` with it, so that its processes on other GPUs know us too.
     """
     tasks.MobileMQABlock = MobileMQABlock
     for name, (layer, _) in _STANDS_FOR.items():
         setattr(tasks, name, layer)
     if not hasattr(tasks.parse_model, "reads_our_layers"):
         tasks.parse_model = _reading_our_layers(activation.reading(tasks.parse_model))
+    brought = default_callbacks["on_pretrain_routine_start"]
+    if travels_along not in brought:
+        brought.append(travels_along)
+
+
+def travels_along(_: object) -> None:
+    """Do nothing: a process that ultralytics starts for a GPU unpickles this function, and so imports this package."""
 
 
 def _reading_our_layers(parse_model: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,6 +132,15 @@ def load(model: str | Path) -> RTDETR:
         rule = f"names {error}, which ultralytics does not know"
         way_out = "Mend its name, or make yours known: `setattr(ultralytics.nn.tasks, name, layer)`."
         raise checks.refuse("model", model, rule, way_out) from error
+
+
+def content_of(name: str) -> dict[str, Any]:
+    """Return what the model file of a name in `MODELS` says.
+
+    Raises:
+        ValueError: The name is not known.
+    """
+    return tasks.yaml_model_load(MODELS[checks.one_of("model", name, MODELS)])
 
 
 def source(model: str | Path) -> Path:
