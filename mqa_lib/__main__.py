@@ -95,6 +95,40 @@ def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
     return 0
 
 
+def _explore(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from mqa_lib import checks, explorer, pictures, rtdetr
+    from mqa_lib.rtdetr.build import source
+
+    output: Path = options.output
+    draws = output.suffix.lower() == ".png"
+    if not draws and output.suffix.lower() not in (".html", ".htm"):
+        raise checks.refuse("output", output, "must end in .html or .png", "Use `-o attention.html`.")
+    if draws and len(options.pictures) > 1:
+        raise checks.refuse("output", output, "holds one picture only", "End it in .html for several.")
+    for picture in options.pictures:
+        pictures.read(picture)  # refuse the last before the model has looked at the first
+    model = rtdetr.load(options.checkpoint)
+    said = options.weights_are
+    if said is None and source(options.checkpoint).suffix == ".yaml":
+        said = f"Random, as {source(options.checkpoint).name} builds them: nothing was trained."
+    size = options.imgsz and (options.imgsz * 2)[:2]
+    seen = [
+        explorer.look(model, picture, picture.name, said, size, options.layer) for picture in options.pictures
+    ]
+    if draws:
+        print(explorer.export_png(seen[0], output, options.at))
+    else:
+        print(explorer.export_html(seen, output, options.at, Path(options.checkpoint).name))
+    return 0
+
+
+def _carry(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from mqa_lib.rtdetr import carry
+
+    print("\n".join(carry.to_file(options.source, options.to, options.output, options.classes)))
+    return 0
+
+
 def _new_model(options: argparse.Namespace, _: Sequence[str]) -> int:
     from mqa_lib.rtdetr import new_model
 
@@ -124,11 +158,24 @@ def _selftest(_: argparse.Namespace, __: Sequence[str]) -> int:
     return selftest()
 
 
+def _pixel(text: str) -> tuple[int, int]:
+    row, column = map(int, text.split(","))
+    return row, column
+
+
+def _size(text: str) -> tuple[int, ...]:
+    sizes = tuple(map(int, text.split(",")))
+    if not 1 <= len(sizes) <= 2:
+        raise ValueError
+    return sizes
+
+
 def _whole_numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
 _whole_numbers.__name__ = "list of whole numbers"  # argparse says it to the user
+_pixel.__name__, _size.__name__ = "pixel (ROW,COLUMN)", "size (SIZE or HEIGHT,WIDTH)"
 
 
 # Commands whose options are not ours to read.
@@ -200,10 +247,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     new.add_argument("-o", "--output", type=Path, required=True)
     new.add_argument("--force", action="store_true", help="write over a file that exists")
+    explore = command("explore", _explore, "Show on pictures what any RT-DETR looks at.")
+    explore.add_argument("checkpoint", help="a .pt, .safetensors or .yaml file, or a model's name")
+    explore.add_argument("pictures", type=Path, nargs="+", metavar="picture")
+    explore.add_argument("-o", "--output", type=Path, default=Path("attention.html"), help=".html or .png")
+    explore.add_argument("--at", type=_pixel, metavar="ROW,COLUMN", help="pixel; else the best detection's")
+    explore.add_argument("--imgsz", type=_size, metavar="SIZE", help="SIZE or HEIGHT,WIDTH; else as trained")
+    explore.add_argument("--weights-are", help="one sentence: trained on what")
+    explore.add_argument("--layer", help="the only attention layer to show")
     seeds = command("probe", _probe, "Train the probe over several seeds and record how many locks it names.")
     seeds.add_argument("--seeds", type=int, default=5)
     seeds.add_argument("--steps", type=int, default=200)
     seeds.add_argument("-o", "--output", type=Path, default=Path("data/probe/seeds.json"))
+    carry = command(
+        "carry", _carry, "Carry trained weights into a model with attention, to train from there."
+    )
+    carry.add_argument("source", help="rtdetr-l.pt, your own .pt or .safetensors, a .pth, or imagenet")
+    carry.add_argument("--to", required=True, help="a model's name or its YAML file")
+    carry.add_argument(
+        "--classes", type=int, help="classes of the new model; those of the source if not given"
+    )
+    carry.add_argument("-o", "--output", type=Path, required=True, help="a .pt or a .safetensors file")
     export = command("export", _export, "Write a checkpoint's weights as safetensors with a card.")
     export.add_argument("checkpoint", type=Path)
     export.add_argument("--model", required=True, help="the name of the model that was trained")

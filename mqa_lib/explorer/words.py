@@ -9,6 +9,10 @@ CAVEAT = (
     "A weight says how much of a key's value is mixed into the result, before the output projection and all that "
     "follows. It does not say why the model decides as it does: other weights may lead to the same decision."
 )
+CAVEAT_POINTS = (
+    "The maps that a layer reads already know of more of the picture than their own place, so a bright key or a large "
+    "mark is not the only part that counts. To learn what a detection hangs on, change the picture and look again."
+)
 COUNTED = "Rows, columns and heads are counted from 0."
 
 
@@ -45,6 +49,24 @@ def readout(record: AttentionRecord, query: int, head: int | None = None, count:
         head: The only head to read; all if not given.
         count: Keys to list for each head.
     """
+    uniform = (
+        f"Every key alike would be {1 / record.k.shape[1]:.1%} each and {record.uniform_entropy:.2f} bits."
+    )
+    said = "".join(
+        f"<p>{html.escape(text)}</p>" for text in (f"{uniform} {COUNTED}", what_is_real(record), CAVEAT)
+    )
+    return strongest(record, query, head, count) + said
+
+
+def strongest(record: AttentionRecord, query: int, head: int | None = None, count: int = 5) -> str:
+    """Return an HTML table of the keys that a query reads most, in every head or in one, and the heads' entropy.
+
+    Args:
+        record: The layer.
+        query: Number of the query.
+        head: The only head to read; all if not given.
+        count: Keys to list for each head.
+    """
     heads = range(record.num_heads) if head is None else [head]
     first = "".join(f"<th scope='col'>head {number}</th>" for number in heads)
     columns = [record.top(query, number, checks.positive("count", count)) for number in heads]
@@ -58,14 +80,8 @@ def readout(record: AttentionRecord, query: int, head: int | None = None, count:
     lines.append(
         "<tr><th scope='row'>entropy</th>" + "".join(f"<td>{b:.2f} bits</td>" for b in bits) + "</tr>"
     )
-    uniform = (
-        f"Every key alike would be {1 / record.k.shape[1]:.1%} each and {record.uniform_entropy:.2f} bits."
-    )
-    said = "".join(
-        f"<p>{html.escape(text)}</p>" for text in (f"{uniform} {COUNTED}", what_is_real(record), CAVEAT)
-    )
     caption = f"<caption>The {len(lines) - 1} keys that this query reads most</caption>"
-    return f"<table>{caption}<tr><td></td>{first}</tr>{''.join(lines)}</table>{said}"
+    return f"<table>{caption}<tr><td></td>{first}</tr>{''.join(lines)}</table>"
 
 
 def failure(error: Exception) -> str:

@@ -12,7 +12,9 @@ from mqa_lib.plots.attention import (
     same_pixel_figure,
 )
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
+from mqa_lib.plots.decoder import sampling_alt, sampling_figure
 from mqa_lib.plots.derivation import head_shapes, heat_maps, key_centres, scale_effect
+from mqa_lib.plots.inline import heat_colours, heat_png, photo
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout, way_in
 from mqa_lib.plots.style import HEAT, PALETTE, LivePicture, figure, png, show
 from mqa_lib.plots.training import curves, scenes
@@ -30,11 +32,14 @@ __all__ = [
     "explorer_figure",
     "figure",
     "head_shapes",
+    "heat_colours",
     "heat_maps",
+    "heat_png",
     "key_centres",
     "model_costs",
     "oracle_errors",
     "output_maps",
+    "photo",
     "png",
     "query_figure",
     "reach_alt",
@@ -42,6 +47,8 @@ __all__ = [
     "roofline",
     "same_pixel_alt",
     "same_pixel_figure",
+    "sampling_alt",
+    "sampling_figure",
     "scale_effect",
     "scenes",
     "score_memory",
