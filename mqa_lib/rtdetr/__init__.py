@@ -38,10 +38,11 @@ _LOGGER = logging.getLogger("ultralytics")
 _LOGGER.addFilter(_no_chatter)
 try:  # ultralytics reads the environment on import, so this comes after it
     from mqa_lib.rtdetr.build import MODELS, load, register
+    from mqa_lib.rtdetr.carry import carry_over
     from mqa_lib.rtdetr.weights import as_checkpoint, load_weights, save_weights
 finally:
     _LOGGER.removeFilter(_no_chatter)
 
 register()
 
-__all__ = ["MODELS", "as_checkpoint", "load", "load_weights", "register", "save_weights"]
+__all__ = ["MODELS", "as_checkpoint", "carry_over", "load", "load_weights", "register", "save_weights"]

@@ -12,10 +12,10 @@ from ultralytics.nn.tasks import RTDETRDetectionModel, yaml_model_load
 from ultralytics.utils.torch_utils import get_flops
 
 from mqa_lib import checks, cost
-from mqa_lib.blocks import MobileMQABlock
 from mqa_lib.cost import Cost
 from mqa_lib.rtdetr import build
 from mqa_lib.rtdetr.article import KEY_DIM, NUM_HEADS
+from mqa_lib.rtdetr.carry import place_rows
 
 # The article's log: parameters of rows 0 to 23 of its model with one class, their sum, and its GFLOPs at 640 px.
 PRINTED_ROWS = (
@@ -161,19 +161,10 @@ def decoder_maps(network: nn.Module, x: Float[Tensor, "batch 3 height width"]) -
 def carry_over(stock: nn.Module, other: nn.Module) -> None:
     """Copy the weights of the stock network into one with attention, row by row; what is new keeps its own weights.
 
-    Rows of `MobileMQABlock` are passed over; within the other rows every weight of the stock network must find its
-    place.
-
     Raises:
-        ValueError: Without these rows the second network has more or fewer rows than the first.
+        ValueError: The rows do not pair up, or a weight of the stock network has no place.
     """
-    theirs = list(stock.model)  # type: ignore[arg-type]
-    shared = [row for row in other.model if not isinstance(row, MobileMQABlock)]  # type: ignore[union-attr]
-    if len(theirs) != len(shared):
-        rule = f"must have as many rows as the other without its blocks (={len(shared)})"
-        raise checks.refuse("stock", f"{len(theirs)} rows", rule, "Use two variants of the same size.")
-    for source, target in zip(theirs, shared, strict=True):
-        target.load_state_dict({**target.state_dict(), **source.state_dict()})
+    place_rows(stock, other)
 
 
 @dataclass(frozen=True)

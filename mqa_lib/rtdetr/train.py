@@ -250,7 +250,7 @@ def _run(
     recipe: Recipe, data: Path, folder: Path, recorder: _Recorder, one_bar: bool, options: dict[str, Any]
 ) -> None:
     resumable = options.pop("resume")
-    model = load(folder / "weights" / "last.pt" if resumable else _architecture(recipe.model))
+    model = load(folder / "weights" / "last.pt" if resumable else source(recipe.model))
     model.add_callback(EPOCH_MEASURED, recorder.epoch_measured)
     # Convolutions on a CPU are faster when the channels of a pixel lie together.
     model.add_callback("on_pretrain_routine_end", lambda t: t.model.to(memory_format=torch.channels_last))
@@ -274,14 +274,6 @@ def arguments(recipe: Recipe, data: Path, folder: Path) -> dict[str, Any]:
         **(KEEPS_PAIRS if recipe.keeps_pairs else {}),
         **{"project": str(folder.parent), "name": folder.name, "exist_ok": True},
     }
-
-
-def _architecture(model: str) -> str | Path:
-    """Return the model file of trained weights, whose values come back as `pretrained`; other models as they are."""
-    origin = source(model)
-    if origin.suffix == ".safetensors":
-        return json.loads(origin.with_suffix(".json").read_text())["model"]
-    return origin
 
 
 def _pretrained(recipe: Recipe, folder: Path, record: dict[str, Any]) -> Path:

@@ -117,7 +117,7 @@ def test_backbone_rows_know_their_text_class_stride_and_whether_they_are_read():
 
 
 def test_weights_of_a_network_of_another_size_are_refused():
-    with pytest.raises(ValueError, match=r"`stock` \(=.* rows\) must have as many rows"):
+    with pytest.raises(ValueError, match=r"`source` \(=.* rows\) must have as many rows"):
         audit.carry_over(audit.one_class("rtdetr-nano-mobile-mqa"), audit.one_class("rtdetr-nano-stock"))
 
 
