@@ -145,11 +145,9 @@ def same_dtype_and_device(name: str, x: Tensor, weight: Tensor) -> Tensor:
         ValueError: The devices differ.
     """
     if x.device != weight.device:
-        way_out = (
-            f"Move one to the other: `{name}.to({str(weight.device)!r})` or `layer.to({str(x.device)!r})`."
-        )
-        raise refuse(
-            name, f"on {x.device}", f"must lie where the layer's weights do, on {weight.device}", way_out
+        way_out = f"Use `{name}.to({str(weight.device)!r})` or `layer.to({str(x.device)!r})`."
+        raise ValueError(
+            f"`{name}` (on {x.device}) must lie on the device of the layer's weights, {weight.device}. {way_out}"
         )
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         way_out = f"Use `{name}.to({weight.dtype})` or `layer.to({x.dtype})`, or run under `torch.autocast`."
