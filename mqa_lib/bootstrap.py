@@ -22,8 +22,10 @@ except ImportError:
 ROOT = Path(__file__).resolve().parents[1]
 # A hosted notebook has these already, built for its driver and its front end. Replacing one breaks the session.
 NEVER_TOUCHED = frozenset({"torch", "torchvision", "numpy", "matplotlib", "ipywidgets"})
-# Needed to build the course, not to read it.
+# Needed to build the course, not to read it; and to export, to track and to train on several GPUs, for which a hosted
+# notebook should not have its protobuf replaced.
 BUILD_ONLY = frozenset({"jupyterlab", "jupytext", "latex2mathml", "nbclient", "nbconvert"})
+BUILD_ONLY |= {"cloudpickle", "lap", "onnx", "onnxruntime", "onnxscript", "onnxslim"}
 
 
 def declared(extra: str = "") -> list[Requirement]:

@@ -11,10 +11,12 @@ import torch
 from tqdm.auto import tqdm
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import RANK
 
 from mqa_lib import checks
 from mqa_lib.datasets import yolo
-from mqa_lib.rtdetr.build import MODELS, load, quietly, source
+from mqa_lib.rtdetr.build import MODELS, content_of, load, quietly, source
+from mqa_lib.rtdetr.fit import check_variant
 from mqa_lib.rtdetr.weights import as_checkpoint
 from mqa_lib.timing import commit, machine
 
@@ -64,6 +66,15 @@ class Trainer(RTDETRTrainer):
     the registration of our layers.
     """
 
+    def train(self) -> None:
+        """Train here, or in a process for each of several GPUs; the folder keeps what lies in it already.
+
+        Before it starts those processes ultralytics would empty the folder, and with it record and data go.
+        """
+        if self.ddp:
+            self.resume = True  # read by nothing but that; what the processes are told stands in `args`
+        super().train()
+
     def save_model(self) -> bool:
         """Write the record and the checkpoints beside their places, then move them there; return whether they exist.
 
@@ -99,6 +110,9 @@ class Trainer(RTDETRTrainer):
         Raises:
             OSError: The disk is full; the checkpoints keep their optimiser and are whole.
         """
+        if RANK > 0:  # one process writes the files; the others only help to measure
+            super().final_eval()
+            return
         places = {name: getattr(self, name) for name in ("last", "best")}
         drafts = {
             name: place.with_name(f"{name}-draft.pt") for name, place in places.items() if place.exists()
@@ -160,6 +174,10 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a process for another GPU gets: a bar that stays silent, since only one can be drawn."""
+        return {"_bar": tqdm(disable=True)}
+
     def on_train_start(self, trainer: Trainer) -> None:
         self._bar.reset((trainer.epochs - trainer.start_epoch) * len(trainer.train_loader))
 
@@ -216,6 +234,7 @@ def train(
         recorder.write()
         resolved = yolo.write_resolved(report, folder / "data.yaml")
         _run(recipe, resolved, folder, recorder, one_bar, {**options, "resume": stage == "resumable"})
+        recorder.record["epochs"] = read_record(record_file)["epochs"]  # perhaps written by another process
     recorder.record["finished"] = True
     recorder.write()
     return recorder.record
@@ -251,6 +270,8 @@ def _run(
 ) -> None:
     resumable = options.pop("resume")
     model = load(folder / "weights" / "last.pt" if resumable else source(recipe.model))
+    if resumable and recipe.model in MODELS:
+        check_variant(model.model, content_of(recipe.model), recipe.model)
     model.add_callback(EPOCH_MEASURED, recorder.epoch_measured)
     # Convolutions on a CPU are faster when the channels of a pixel lie together.
     model.add_callback("on_pretrain_routine_end", lambda t: t.model.to(memory_format=torch.channels_last))
