@@ -1,18 +1,18 @@
 """Model files become models, and ultralytics is left as it was."""
 
-import hashlib
-import inspect
-import subprocess
-import sys
-from pathlib import Path
+import warnings
 
 import pytest
 import torch
 import yaml
+from torch import nn
 from ultralytics.nn import tasks
+from ultralytics.nn.modules.transformer import AIFI
 from ultralytics.nn.tasks import RTDETRDetectionModel
 
 from mqa_lib import MobileMQABlock, rtdetr
+from mqa_lib.rtdetr import audit, fit
+from mqa_lib.rtdetr.build import content_of
 
 NANO = "rtdetr-nano-mobile-mqa"
 
@@ -76,7 +76,7 @@ def test_a_model_file_that_mixes_kinds_of_stages_is_refused(tmp_path):
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(
         ValueError,
-        match=r"`model` \(='rtdetr-huge'\) is not known\. Use one of: .*rtdetr-nano-mobile-mqa, .*rtdetr-resnet50-stock",
+        match=r"`model` \(='rtdetr-huge'\) is not known\. Use one of: .*nano-mobile-mqa, .*resnet50-stock",
     ):
         rtdetr.load("rtdetr-huge")
 
@@ -86,34 +86,146 @@ def test_a_missing_file_is_named():
         rtdetr.load("nowhere.pt")
 
 
-_OTHERS = """
-import hashlib, torch
-if {ours}: import mqa_lib.rtdetr
-from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
-for kind, name in ((RTDETRDetectionModel, "rtdetr-resnet50.yaml"), (DetectionModel, "yolo11n.yaml")):
-    torch.manual_seed(0)
-    model = kind(name, nc=3, verbose=False).eval()
-    with torch.no_grad():
-        out = model(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)))[0]
-    tensors = [out, *(p.detach() for p in model.parameters())]
-    print("HASH", hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest())
+# The rows of the article's own file, which has one class and a scale.
+ARTICLE = """
+nc: 1
+scales: {l: [1.00, 1.00, 1024]}
+backbone:
+  - [-1, 1, ResNetLayer_MQA, [3, 64, 1, True, 1]]
+  - [-1, 1, ResNetLayer_MQA, [64, 64, 1, False, 3]]
+  - [-1, 1, ResNetLayer_MQA, [256, 128, 2, False, 4]]
+  - [-1, 1, ResNetLayer_MQA, [512, 256, 2, False, 6]]
+  - [-1, 1, ResNetLayer_MQA, [1024, 512, 2, False, 3]]
+head:
+  - [-1, 1, Conv, [256, 1, 1, None, 1, 1, False]]
+  - [-1, 1, AIFI, [1024, 8]]
+  - [-1, 1, Conv, [256, 1, 1]]
+  - [-1, 1, nn.Upsample, [None, 2, "nearest"]]
+  - [3, 1, Conv, [256, 1, 1, None, 1, 1, False]]
+  - [[-2, -1], 1, Concat, [1]]
+  - [-1, 3, RepC3, [256]]
+  - [-1, 1, Conv, [256, 1, 1]]
+  - [-1, 1, nn.Upsample, [None, 2, "nearest"]]
+  - [2, 1, Conv, [256, 1, 1, None, 1, 1, False]]
+  - [[-2, -1], 1, Concat, [1]]
+  - [-1, 3, RepC3, [256]]
+  - [-1, 1, Conv, [256, 3, 2]]
+  - [[-1, 12], 1, Concat, [1]]
+  - [-1, 3, RepC3, [256]]
+  - [-1, 1, Conv, [256, 3, 2]]
+  - [[-1, 7], 1, Concat, [1]]
+  - [-1, 3, RepC3, [256]]
+  - [[16, 19, 22], 1, RTDETRDecoder, [nc]]
 """
 
 
-def test_other_models_are_the_same_to_the_bit_with_and_without_our_import():
-    with_ours, without = (
-        subprocess.run(
-            [sys.executable, "-c", _OTHERS.format(ours=ours)], capture_output=True, text=True, check=True
-        ).stdout.split("HASH ")[1:]
-        for ours in (True, False)
+def test_the_article_s_own_file_is_taken_as_it_stands(tmp_path):
+    (tmp_path / "rtdetr-HGBlock_CAA.yaml").write_text(ARTICLE)
+    network = rtdetr.load(tmp_path / "rtdetr-HGBlock_CAA.yaml").model
+    assert sum(parameter.numel() for parameter in network.parameters()) == audit.PRINTED_PARAMS == 43_850_275
+
+
+@pytest.mark.parametrize(
+    ("variant", "places"),
+    [
+        ("rtdetr-resnet50-mqa-encoder", {"6.ma"}),
+        ("rtdetr-nano-mqa-encoder", {"10.ma"}),
+        ("rtdetr-nano-article", {"2.m.0.cv4", "4.m.0.cv4", "6.m.0.cv4", "8.m.0.cv4"}),
+        ("rtdetr-nano-article-corrected", {"2.m.0.cv4", "4.m.0.cv4", "6.m.0.cv4", "8.m.0.cv4"}),
+    ],
+)
+def test_a_twin_differs_from_stock_in_its_attention_and_nothing_else(variant, places):
+    stock = built(f"{variant.rsplit('-', 1)[0].removesuffix('-mqa').removesuffix('-article')}-stock")
+    shapes, theirs = (
+        {name.removeprefix("model."): tuple(value.shape) for name, value in network.state_dict().items()}
+        for network in (built(variant), stock)
     )
-    assert [text[:64] for text in with_ours] == [text[:64] for text in without] and len(without) == 2
+    for table in (shapes, theirs):
+        for name in [name for name in table if any(name.startswith(f"{place}.") for place in places)]:
+            del table[name]
+    assert shapes == theirs and len(shapes) > 200
 
 
-def test_no_file_of_ultralytics_is_edited_by_importing_and_building():
-    files = sorted(Path(inspect.getfile(tasks)).parents[1].rglob("*.py"))
-    assert len(files) > 100
-    before = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    code = "from mqa_lib import rtdetr; rtdetr.load('rtdetr-resnet50-article')"
-    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in files] == before
+@pytest.mark.parametrize("size", ["l", "x"])
+def test_without_its_blocks_the_larger_model_is_ultralytics_own(size):
+    theirs = RTDETRDetectionModel(f"rtdetr-{size}.yaml", nc=5, verbose=False)
+    kept = [row for row in built(f"rtdetr-{size}-mobile-mqa").model if not isinstance(row, MobileMQABlock)]
+    shapes = [[tuple(value.shape) for value in row.state_dict().values()] for row in kept]
+    assert shapes == [[tuple(value.shape) for value in row.state_dict().values()] for row in theirs.model]
+
+
+def test_the_model_without_encoder_is_stock_without_its_aifi():
+    stock, without = built("rtdetr-nano-stock"), built("rtdetr-nano-no-encoder")
+    kept = [row for row in stock.model if not isinstance(row, AIFI)]
+    for own, theirs in zip(without.model, kept, strict=True):
+        own.load_state_dict(theirs.state_dict())
+    stock.model[10] = nn.Identity()
+    stock.model[10].f, stock.model[10].i = -1, 10
+    x = torch.rand(1, 3, 96, 128)
+    torch.testing.assert_close(without(x)[0], stock(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("part", "row", "element", "wrong", "said"),
+    [
+        *(
+            (
+                part,
+                row,
+                3,
+                wrong,
+                f"`row {row}` .* takes 512 channels, and the map from row {row - 1} has 1024",
+            )
+            for part, row, wrong in (
+                ("backbone", 4, [512, 4, 64, 2]),
+                ("backbone", 5, [512, 512, 2, False, 3]),
+            )
+        ),
+        ("head", 4, 0, 6, r"`row 12` .*Concat.* cannot take what it is given .*256×4×4 and 256×2×2.*64 px"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named_with_the_numbers_on_loading(
+    part, row, element, wrong, said, tmp_path
+):
+    model = yaml.safe_load(rtdetr.MODELS["rtdetr-resnet50-mobile-mqa"].read_text())
+    model[part][row][element] = wrong
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(model))
+    with pytest.raises(ValueError, match=said):
+        rtdetr.load(tmp_path / "mine.yaml")
+
+
+def test_trying_the_rows_out_leaves_no_trace_in_the_model():
+    torch.manual_seed(0)
+    network = RTDETRDetectionModel(str(rtdetr.MODELS[NANO]), nc=5, verbose=False)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(norm.training and norm.num_batches_tracked == 0 for norm in norms) and len(norms) > 40
+
+
+def test_a_layer_that_is_not_known_is_named(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        rtdetr.MODELS[NANO].read_text().replace("MobileMQABlock,", "MobileMQBlock,")
+    )
+    with pytest.raises(ValueError, match=r"names 'MobileMQBlock', which ultralytics does not know\. Mend"):
+        rtdetr.load(tmp_path / "mine.yaml")
+
+
+def test_a_network_of_another_variant_is_told_by_its_first_row_that_differs():
+    with pytest.raises(
+        ValueError,
+        match=r"another variant than rtdetr-nano-stock: row 5 is .*MobileMQABlock.* there and .*Conv.* here",
+    ):
+        fit.check_variant(built(NANO), content_of("rtdetr-nano-stock"), "rtdetr-nano-stock")
+    fit.check_variant(built(NANO, nc=3), content_of(NANO), NANO)
+
+
+def test_an_ultralytics_outside_the_tested_range_is_warned_of_once(monkeypatch):
+    monkeypatch.setattr(fit, "__version__", "9.9.9")
+    fit.warn_if_untested.cache_clear()
+    with pytest.warns(UserWarning, match=r"ultralytics 9\.9\.9 is outside the tested range .*selftest"):
+        rtdetr.load(NANO)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rtdetr.load(NANO)
+    monkeypatch.undo()
+    fit.warn_if_untested.cache_clear()
+    assert fit.untested() == ""  # the tests run with a version within the range

@@ -81,7 +81,7 @@ def test_a_file_says_how_it_was_made_and_can_be_loaded(tmp_path, capsys):
     blocks = [row for row in rtdetr.load(target).model.model if isinstance(row, MobileMQABlock)]
     found = [(b.dim, b.attn.num_heads, b.attn.key_dim, b.attn.kv_stride) for b in blocks]
     assert found == [(96, 3, 5, 2), (128, 3, 5, 1)]
-    assert [float(b.layer_scale.gamma[0]) for b in blocks] == pytest.approx([0.1, 0.1])
+    assert [b.layer_scale.gamma[0].item() for b in blocks] == pytest.approx([0.1, 0.1])
 
 
 @pytest.mark.parametrize(
