@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Float16, Float32, UInt8
 from torch import Tensor, nn
 
-from mqa_lib import checks, hooks, npz, pictures, sampling
-from mqa_lib.sampling import Rectangle, SamplingRecord
+from mqa_lib import checks, decoder, hooks, npz, pictures
+from mqa_lib.decoder import Rectangle, SamplingRecord
 
 _ARRAYS = ("q", "k", "image")
 _DETECTORS = ("RTDETR", "RTDETRDetectionModel")  # told by name, so that ultralytics is not imported
@@ -216,7 +216,9 @@ class AttentionRecord:
 def entropy(weights: Float[np.ndarray, "*axes keys"]) -> Float[np.ndarray, "*axes"]:
     """Return the entropy of weights that sum to 1 over the last axis, in bits."""
     safe = np.where(weights > 0, weights, 1.0).astype(np.float64)
-    return np.asarray(-(weights * np.log2(safe)).sum(axis=-1))
+    return np.asarray(
+        0.0 - (weights * np.log2(safe)).sum(axis=-1)
+    )  # 0 - 0, because -0 would be printed as -0.00
 
 
 def _softmax(scores: Float32[np.ndarray, "*axes keys"]) -> Float32[np.ndarray, "*axes keys"]:
@@ -265,7 +267,7 @@ def capture_decoder(
     weights_are: str | None = None,
     size: Size = None,
     count: int = 20,
-    at_least: float = 0.25,
+    at_least: float = decoder.AT_LEAST,
 ) -> SamplingRecord:
     """Return where RT-DETR's decoder read the picture for each detection, layer by layer, and with what weights.
 
@@ -284,8 +286,8 @@ def capture_decoder(
     """
     picture = pictures.read(image)
     core, batch = _core_and_batch(model, picture, size)
-    found = sampling.run(core, batch, checks.positive("count", count), at_least)
-    return sampling.record(found, picture, getattr(core, "names", {}), _said(model, weights_are))
+    found = decoder.run(core, batch, checks.positive("count", count), at_least)
+    return decoder.record(found, picture, getattr(core, "names", {}), _said(model, weights_are))
 
 
 def reach(model: nn.Module, image: pictures.Picture, layer: str, key: int, size: Size = None) -> Rectangle:

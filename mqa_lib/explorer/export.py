@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import nn
 
-from mqa_lib import checks, hooks, pictures, plots, sampling
+from mqa_lib import checks, decoder, hooks, pictures, plots
 from mqa_lib import record as records
+from mqa_lib.decoder import SamplingRecord
 from mqa_lib.explorer import page, words
 from mqa_lib.explorer.style import style
 from mqa_lib.record import AttentionRecord
-from mqa_lib.sampling import SamplingRecord
 
 _LOOKED_FOR = "no MobileMQA, no MultiHeadAttention2d, no AIFI, and no decoder with sampling points"
 
@@ -66,7 +66,7 @@ def look(
         ValueError: The picture cannot be read, the model holds nothing that can be recorded, or no such layer.
     """
     picture = pictures.read(image)
-    attends, decodes = any(map(hooks.kind, model.modules())), sampling.holds_decoder(model)
+    attends, decodes = any(map(hooks.kind, model.modules())), decoder.holds_decoder(model)
     if not (attends or decodes):
         raise checks.refuse(
             "model", type(model).__name__, f"holds no attention: {_LOOKED_FOR}", "Give an RT-DETR."
@@ -139,7 +139,8 @@ def export_png(seen: Seen, path: str | Path, at: tuple[int, int] | None = None) 
 
     _check(seen, at)
     row, column = at or seen.middle
-    figures = []
+    real = f"{seen.name}, row {row}, column {column}. {_what_is_real(seen)}"
+    figures = [plots.note_figure([real, words.CAVEAT, words.CAVEAT_POINTS])]
     if seen.layers:
         names = [f"{entry.layer}\n{entry.kind}" for entry in seen.layers]
         figures.append(plots.same_pixel_figure(seen.layers, names, row, column))
@@ -176,13 +177,14 @@ def _check(scene: Seen, at: tuple[int, int] | None) -> None:
 
 
 def _article(number: int, scene: Seen, at: tuple[int, int]) -> str:
-    parts = [page.detections(scene.name, scene.image, scene.points, at)]
+    photo = page.photo(scene.image)
+    parts = [page.detections(scene.name, photo, scene.image, scene.points, at)]
     parts += [page.layer(entry, at) for entry in scene.layers]
     if not scene.layers:
         parts.append("<p>This model holds no attention over a grid but its decoder's.</p>")
     if scene.points is not None:
         parts.append(page.decoder(scene.points))
-    variables = page.variables(scene.image)
+    variables = page.variables(photo, scene.image)
     name = html.escape(scene.name)
     return f"<article id='picture-{number}' style='{variables}'><h2>{name}</h2>{''.join(parts)}</article>"
 

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mqa_lib import plots
+from mqa_lib.decoder import AT_LEAST, SamplingRecord
 from mqa_lib.explorer import words
 from mqa_lib.record import AttentionRecord, Rectangle, entropy
-from mqa_lib.sampling import SamplingRecord
 
 _LEVEL_COLOURS = (
     "#56b4e9",
@@ -21,40 +21,51 @@ _LEVEL_COLOURS = (
 )  # Okabe and Ito's; shapes tell them too
 _LEVEL_NAMES = ("circle", "square", "diamond", "triangle", "bar")
 _LARGEST_MARK = 0.055  # radius of the point of the largest weight, as a share of the part that is shown
-_MARGIN = 0.08  # room around the points, as a share of the part that is shown
 
 
-def variables(image: UInt8[np.ndarray, "height width 3"]) -> str:
+def variables(photo: str, image: UInt8[np.ndarray, "height width 3"]) -> str:
     """Return the picture as CSS variables, so that many maps share one copy of it."""
-    kind, data = plots.photo(image)
     height, width = image.shape[:2]
     rendering = "pixelated" if max(height, width) <= 400 else "auto"
-    return f"--photo:url({_data(kind, data)});--ratio:{width}/{height};--rendering:{rendering}"
+    return f"--photo:url({photo});--ratio:{width}/{height};--rendering:{rendering}"
+
+
+def photo(image: UInt8[np.ndarray, "height width 3"]) -> str:
+    """Return the picture as an address that holds it."""
+    return _data(*plots.photo(image))
 
 
 def detections(
-    name: str, image: UInt8[np.ndarray, "height width 3"], points: SamplingRecord | None, at: tuple[int, int]
+    name: str,
+    photo: str,
+    image: UInt8[np.ndarray, "height width 3"],
+    points: SamplingRecord | None,
+    at: tuple[int, int],
 ) -> str:
     """Return the picture with its detections and the place that is asked about, and a table of the detections."""
     height, width = image.shape[:2]
-    boxes = [points.box(number) for number in range(len(points.scores))] if points else []
-    drawn = "".join(_rectangle(box, "shadow") + _rectangle(box, "box") for box in boxes)
+    numbers: dict[
+        Rectangle, list[str]
+    ] = {}  # a query that scores in two classes makes two detections of one box
+    for number, box in enumerate([*map(points.box, range(len(points.scores)))] if points else [], start=1):
+        numbers.setdefault(box, []).append(str(number))
+    drawn = "".join(_rectangle(box, "shadow") + _rectangle(box, "box") for box in numbers)
     badges = "".join(
         f"<span class='badge' style='{_place(_clipped(box, height, width), height, width, corner=True)}'>"
-        f"{number}</span>"
-        for number, box in enumerate(boxes, start=1)
+        f"{', '.join(several)}</span>"
+        for box, several in numbers.items()
     )
-    said = f"{name} with {len(boxes)} numbered detections, and row {at[0]}, column {at[1]} marked."
+    found = f"{len(points.scores)} numbered detections" if points else "no detections of its own"
+    said = f"{name} with {found}, and row {at[0]}, column {at[1]} marked."
     marker = Rectangle(
         at[0] - 0.02 * height, at[1] - 0.02 * width, at[0] + 0.02 * height, at[1] + 0.02 * width
     )
-    kind, data = plots.photo(image)
     return (
-        f"<figure class='photo'><div class='map plain'><img src='{_data(kind, data)}' alt='{html.escape(said)}'>"
+        f"<div class='top'><figure class='photo'><div class='map plain'><img src='{photo}' alt='{html.escape(said)}'>"
         f"<svg viewBox='0 0 {width} {height}' preserveAspectRatio='none' aria-hidden='true'>{drawn}</svg>{badges}"
         f"<span class='query' style='{_place(marker, height, width)}'></span></div>"
         f"<figcaption>The small square in black and white marks the pixel at row {at[0]}, column {at[1]}, whose "
-        f"attention is shown below.</figcaption></figure>" + (_detection_table(points) if points else "")
+        f"attention is shown below.</figcaption></figure>{_detection_table(points) if points else ''}</div>"
     )
 
 
@@ -68,7 +79,10 @@ def _detection_table(points: SamplingRecord) -> str:
     head = "".join(
         f"<th scope='col'>{name}</th>" for name in ("class", "score", "top", "left", "bottom", "right")
     )
-    caption = "<caption>Detections, the best first; boxes in pixels of the picture</caption>"
+    said = "Detections, the best first; boxes in pixels of the picture"
+    if points.scores[0] < AT_LEAST:
+        said = f"No detection scores {AT_LEAST:.0%}; this is the best that there is"
+    caption = f"<caption>{said}</caption>"
     return scrolling(
         f"<table>{caption}<tr><th scope='col'>number</th>{head}</tr>{''.join(lines)}</table>", "Detections"
     )
@@ -126,7 +140,7 @@ def _colour_bar(largest: float, uniform: float) -> str:
 def decoder(points: SamplingRecord, detection: int = 0) -> str:
     """Return the section on the decoder: where every layer read the picture for one detection, and how much."""
     height, width = points.image.shape[:2]
-    part = _shown(points, detection)
+    part = points.surroundings(detection)
     largest = float(points.weights[:, detection].max())
     numbers = range(len(points.layers))
     figures = "".join(_decoder_layer(points, number, detection, part, largest) for number in numbers)
@@ -204,19 +218,6 @@ def _decoder_table(points: SamplingRecord, detection: int) -> str:
         "<caption>The points with the largest weights; rows and columns in pixels of the picture</caption>"
     )
     return f"<table>{caption}<tr><td></td>{head}</tr>{lines}</table>"
-
-
-def _shown(points: SamplingRecord, detection: int) -> Rectangle:
-    """Return the part of the picture that holds the box and all points that lie in the picture, with some room."""
-    height, width = points.image.shape[:2]
-    places = points.points[:, detection].reshape(-1, 2)
-    inside = places[((places >= 0) & (places < (height, width))).all(-1)]
-    box = _clipped(points.box(detection), height, width)
-    rows, columns = [*inside[:, 0], box.top, box.bottom], [*inside[:, 1], box.left, box.right]
-    room = _MARGIN * max(max(rows) - min(rows), max(columns) - min(columns), 8)
-    return _clipped(
-        Rectangle(min(rows) - room, min(columns) - room, max(rows) + room, max(columns) + room), height, width
-    )
 
 
 def _clipped(part: Rectangle, height: int, width: int) -> Rectangle:

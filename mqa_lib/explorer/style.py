@@ -18,7 +18,9 @@ a{color:var(--link)}
 .caveat{background:var(--box);border-left:4px solid #e69f00;padding:.25rem 1rem .5rem;max-width:50rem}
 .caveat h2{font-size:1.05rem;margin:.5rem 0}
 figure{margin:0;min-width:0}
-.photo{max-width:34rem;margin:1rem 0}
+.top{display:flex;flex-wrap:wrap;gap:0 2rem;align-items:flex-start}
+.photo{flex:1 1 20rem;max-width:34rem;margin:1rem 0}
+.top .scroll{flex:0 1 auto}
 .heads{display:grid;gap:1rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,14rem),1fr));margin:1rem 0}
 .map{position:relative;overflow:hidden;aspect-ratio:var(--ratio);isolation:isolate;background:#000}
 .map::before{content:"";position:absolute;inset:0;z-index:-1;background-image:var(--photo);

@@ -14,7 +14,7 @@ from mqa_lib.plots.attention import (
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.decoder import sampling_alt, sampling_figure
 from mqa_lib.plots.derivation import head_shapes, heat_maps, key_centres, scale_effect
-from mqa_lib.plots.inline import heat_colours, heat_png, photo
+from mqa_lib.plots.inline import heat_colours, heat_png, note_figure, photo
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout, way_in
 from mqa_lib.plots.style import HEAT, PALETTE, LivePicture, figure, png, show
 from mqa_lib.plots.training import curves, scenes
@@ -37,6 +37,7 @@ __all__ = [
     "heat_png",
     "key_centres",
     "model_costs",
+    "note_figure",
     "oracle_errors",
     "output_maps",
     "photo",

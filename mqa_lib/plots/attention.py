@@ -18,6 +18,8 @@ from mqa_lib.record import AttentionRecord, Rectangle, entropy
 _DIM = 0.45  # brightness of the grey picture beneath the weights
 _FAINT, _STRONG = 0.25, 0.8  # opacity of a key that is not read at all, and of the key read most
 
+_SIDE_BY_SIDE = 5  # maps whose titles fit on one line
+
 
 def explorer_figure(record: AttentionRecord, query: int, head: int | None = None) -> Figure:
     """Return the picture with a query's cell outlined, beside it what every head, or one, reads there.
@@ -115,7 +117,8 @@ def same_pixel_figure(
             ax.set_visible(head < record.num_heads)
             if head < record.num_heads:
                 draw_weights(ax, record, maps[head], query, scale)
-                title = f"head {head}: {entropies[head]:.1f} of {record.uniform_entropy:.1f} bits"
+                between = ": " if most <= _SIDE_BY_SIDE else "\n"
+                title = f"head {head}{between}{entropies[head]:.1f} of {record.uniform_entropy:.1f} bits"
                 ax.set_title(title, fontsize=8)
         colour_bar(fig, list(line[1:]), scale, 1 / maps[0].size)
     return fig

@@ -2,9 +2,9 @@
 
 from matplotlib.figure import Figure
 
+from mqa_lib.decoder import SamplingRecord
 from mqa_lib.plots.attention import outline
 from mqa_lib.plots.style import BLACK, BLUE, GREEN, ORANGE, PALETTE, PURPLE, SKY, YELLOW, figure, image_axes
-from mqa_lib.sampling import SamplingRecord
 
 _COLOURS = (SKY, ORANGE, GREEN, PURPLE, YELLOW)
 _MARKERS = "osD^v"
@@ -14,8 +14,8 @@ _LARGEST = 160.0  # area of the mark of the largest weight, in square points
 def sampling_figure(points: SamplingRecord, detection: int = 0) -> Figure:
     """Return a picture for every layer of the decoder: its points for one detection, their area being their weight.
 
-    The scale is one for all layers. The black and white box is the one that the layer starts from, the blue one the
-    box that the decoder ends with.
+    The scale is one for all layers. Shown is the part of the picture around the box and the points. The white box is
+    the one that the layer starts from, the blue one the box that the decoder ends with.
 
     Args:
         points: What the decoder did.
@@ -23,9 +23,11 @@ def sampling_figure(points: SamplingRecord, detection: int = 0) -> Figure:
     """
     layers = len(points.layers)
     largest = float(points.weights[:, detection].max())
+    part = points.surroundings(detection)
     across = min(layers, 6)
     down = -(-layers // across)
-    fig, axes = figure(down, across, width=12.0, height=0.7 + 12.0 / max(across, 3) * down, squeeze=False)
+    panel = 0.3 + 12.0 / max(across, 3) * min((part.bottom - part.top) / (part.right - part.left), 1.2)
+    fig, axes = figure(down, across, width=12.0, height=0.9 + panel * down, squeeze=False)
     for number, ax in enumerate(axes.ravel()):
         ax.set_visible(number < layers)
         if number >= layers:
@@ -39,8 +41,7 @@ def sampling_figure(points: SamplingRecord, detection: int = 0) -> Figure:
                 areas = _LARGEST * points.weights[number, detection, :, level].ravel() / largest
                 style = {"color": colour, "marker": marker, "edgecolor": BLACK, "linewidth": 0.5}
                 ax.scatter(places[:, 1], places[:, 0], areas, **style)
-        height, width = points.image.shape[:2]
-        ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+        ax.set(xlim=(part.left - 0.5, part.right - 0.5), ylim=(part.bottom - 0.5, part.top - 0.5))
         image_axes(ax)
         ax.set_title(f"decoder layer {number}", fontsize=9)
     for level, (rows, columns) in enumerate(points.grids[: len(_COLOURS)]):

@@ -1,17 +1,21 @@
 """Pictures without axes, for a page that lays them over each other: the photo, and one head's weights."""
 
 import io
+import textwrap
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
-from mqa_lib.plots.style import HEAT
+from mqa_lib.plots.style import HEAT, figure, image_axes
 
 FAINT, STRONG = 0.25, 0.8  # opacity of a key that is not read at all, and of the key read most
 _LONGEST = 800  # pixels of a photo in a page
 _QUALITY = 80
+_CHARACTERS = 150  # of a line as wide as a figure
 
 
 def photo(image: UInt8[np.ndarray, "height width 3"]) -> tuple[str, bytes]:
@@ -47,6 +51,16 @@ def heat_png(weights: Float[np.ndarray, "rows columns"], largest: float) -> byte
     buffer = io.BytesIO()
     Image.fromarray((colours * 255).round().astype(np.uint8)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def note_figure(paragraphs: Sequence[str]) -> Figure:
+    """Return paragraphs of text as a figure, to stand above others in one picture."""
+    lines = [line for text in paragraphs for line in [*textwrap.wrap(text, _CHARACTERS), ""]]
+    fig, ax = figure(width=12.0, height=0.2 + 0.2 * len(lines))
+    image_axes(ax)
+    said = "\n".join(lines).replace("$", r"\$")
+    ax.text(0, 1, said, fontsize=10, va="top", linespacing=1.35, transform=ax.transAxes)
+    return fig
 
 
 def heat_colours(count: int = 9) -> list[str]:
