@@ -96,8 +96,7 @@ def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _explore(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from mqa_lib import checks, explorer, pictures, rtdetr
-    from mqa_lib.rtdetr.build import source
+    from mqa_lib import checks, explorer, pictures
 
     output: Path = options.output
     draws = output.suffix.lower() == ".png"
@@ -107,6 +106,9 @@ def _explore(options: argparse.Namespace, _: Sequence[str]) -> int:
         raise checks.refuse("output", output, "holds one picture only", "End it in .html for several.")
     for picture in options.pictures:
         pictures.read(picture)  # refuse the last before the model has looked at the first
+    from mqa_lib import rtdetr
+    from mqa_lib.rtdetr.build import source
+
     model = rtdetr.load(options.checkpoint)
     said = options.weights_are
     if said is None and source(options.checkpoint).suffix == ".yaml":

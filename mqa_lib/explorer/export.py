@@ -68,9 +68,8 @@ def look(
     picture = pictures.read(image)
     attends, decodes = any(map(hooks.kind, model.modules())), decoder.holds_decoder(model)
     if not (attends or decodes):
-        raise checks.refuse(
-            "model", type(model).__name__, f"holds no attention: {_LOOKED_FOR}", "Give an RT-DETR."
-        )
+        network = type(getattr(model, "model", model)).__name__
+        raise checks.refuse("model", network, f"holds no attention: {_LOOKED_FOR}", "Give an RT-DETR.")
     layers = records.capture(model, picture, weights_are, size) if attends else []
     if layer is not None:
         by_name = {entry.layer: entry for entry in layers}

@@ -8,7 +8,7 @@ from mqa_lib.plots.style import BLACK, BLUE, GREEN, ORANGE, PALETTE, PURPLE, SKY
 
 _COLOURS = (SKY, ORANGE, GREEN, PURPLE, YELLOW)
 _MARKERS = "osD^v"
-_LARGEST = 160.0  # area of the mark of the largest weight, in square points
+_LARGEST = 10.0  # area of the mark of the largest weight, in square points for a picture one inch wide
 
 
 def sampling_figure(points: SamplingRecord, detection: int = 0) -> Figure:
@@ -26,7 +26,8 @@ def sampling_figure(points: SamplingRecord, detection: int = 0) -> Figure:
     part = points.surroundings(detection)
     across = min(layers, 6)
     down = -(-layers // across)
-    panel = 0.3 + 12.0 / max(across, 3) * min((part.bottom - part.top) / (part.right - part.left), 1.2)
+    wide = 12.0 / max(across, 3)
+    panel = 0.3 + wide * min((part.bottom - part.top) / (part.right - part.left), 1.2)
     fig, axes = figure(down, across, width=12.0, height=0.9 + panel * down, squeeze=False)
     for number, ax in enumerate(axes.ravel()):
         ax.set_visible(number < layers)
@@ -38,7 +39,7 @@ def sampling_figure(points: SamplingRecord, detection: int = 0) -> Figure:
         for level, (colour, marker) in enumerate(zip(_COLOURS, _MARKERS, strict=True)):
             if level < len(points.grids):
                 places = points.points[number, detection, :, level].reshape(-1, 2) - 0.5
-                areas = _LARGEST * points.weights[number, detection, :, level].ravel() / largest
+                areas = _LARGEST * wide**2 * points.weights[number, detection, :, level].ravel() / largest
                 style = {"color": colour, "marker": marker, "edgecolor": BLACK, "linewidth": 0.5}
                 ax.scatter(places[:, 1], places[:, 0], areas, **style)
         ax.set(xlim=(part.left - 0.5, part.right - 0.5), ylim=(part.bottom - 0.5, part.top - 0.5))
