@@ -49,7 +49,7 @@ def register() -> None:
 
 
 def travels_along(_: object) -> None:
-    """Do nothing: a process that ultralytics starts for a GPU unpickles this function, and so imports this package."""
+    """Do nothing: whoever unpickles this function, in a checkpoint or in a process for a GPU, imports this package."""
 
 
 def _reading_our_layers(parse_model: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,6 +63,9 @@ def _reading_our_layers(parse_model: Callable[..., Any]) -> Callable[..., Any]:
         with _standing_for(ours, named):
             network, save = parse_model(d, ch, verbose)
         fit.check_rows(network, written, ch)
+        network.brings = (
+            travels_along  # into every checkpoint too: whoever opens one can also train on from it
+        )
         return network, save
 
     parse.reads_our_layers = True  # type: ignore[attr-defined]
@@ -124,14 +127,25 @@ def load(model: str | Path) -> RTDETR:
         from mqa_lib.rtdetr.weights import load_weights
 
         return load_weights(path)
+    if path.suffix == ".pt":
+        return _checkpoint(path)
     try:
         return RTDETR(str(path))
     except KeyError as error:  # how ultralytics says that a model file names a class it does not know
-        if path.suffix != ".yaml":
-            raise
         rule = f"names {error}, which ultralytics does not know"
         way_out = "Mend its name, or make yours known: `setattr(ultralytics.nn.tasks, name, layer)`."
         raise checks.refuse("model", model, rule, way_out) from error
+
+
+def _checkpoint(path: Path) -> RTDETR:
+    try:
+        return RTDETR(str(path))
+    # torch, pickle and ultralytics each have errors of their own for each way in which a file can be broken
+    except Exception as error:
+        said = str(error).splitlines()
+        rule = f"cannot be read as a checkpoint of ultralytics ({said[0] if said else type(error).__name__})"
+        way_out = "Fetch or save it again; a file of weights alone has to be put into a model first."
+        raise checks.refuse("model", path, rule, way_out) from error
 
 
 def content_of(name: str) -> dict[str, Any]:

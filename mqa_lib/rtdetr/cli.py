@@ -13,6 +13,9 @@ def run(arguments: Sequence[str]) -> int:
     """Hand the arguments to ultralytics' `yolo`, a name of ours after `model=` standing for its file; return 0.
 
     Nothing else is changed. What ultralytics raises is raised, so that a shell sees it in the exit code.
+
+    Raises:
+        ValueError: An argument is not known to ultralytics, which says so with a `SyntaxError`.
     """
     fit.warn_if_untested()
     before = sys.argv[:]
@@ -20,6 +23,8 @@ def run(arguments: Sequence[str]) -> int:
     sys.argv[:] = ["yolo", *map(_resolved, arguments)]
     try:
         entrypoint()
+    except SyntaxError as error:
+        raise ValueError(str(error)) from error
     finally:
         sys.argv[:] = before
     return 0

@@ -22,14 +22,14 @@ class EncoderMQA(MobileMQA):
         """Return what every position of `x` reads from `values_from`, or from `x` itself if that is not given."""
         if values_from is None:
             return super().forward(x)
-        q, k = self.queries_and_keys(x)
-        v = self.value(values_from).flatten(2).mT.unsqueeze(1)
-        # All heads read the same keys, so heads are just more queries.
-        read = F.scaled_dot_product_attention(
-            q.flatten(1, 2).unsqueeze(1), k, v, dropout_p=self.attn_drop if self.training else 0.0
+        # As in the parent, heads are just more queries; written without `.mT`, which one of torch's exporters lacks.
+        q = self.query(x).permute(0, 2, 3, 1).reshape(len(x), 1, -1, self.key_dim)
+        k, v = (
+            part.flatten(2).transpose(1, 2).unsqueeze(1) for part in (self.key(x), self.value(values_from))
         )
-        read = read.squeeze(1).unflatten(1, (self.num_heads, -1)).mT.flatten(1, 2)
-        return self.output(read.unflatten(-1, x.shape[-2:]))
+        read = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop if self.training else 0.0)
+        read = read.reshape(len(x), *x.shape[-2:], self.num_heads * self.value_dim).permute(0, 3, 1, 2)
+        return self.output(read)
 
 
 class AIFI_MQA(TransformerEncoderLayer):
@@ -61,7 +61,8 @@ class AIFI_MQA(TransformerEncoderLayer):
         """Return the map after attention and feed-forward network, each added to what went in and normalised."""
         channels, height, width = x.shape[1:]
         positions = AIFI.build_2d_sincos_position_embedding(width, height, channels, like=x).to(x.dtype)
-        read = self.ma(x + positions.mT.unflatten(-1, (height, width)), x)
-        tokens = self.norm1((x + self.dropout1(read)).flatten(2).mT)
+        read = self.ma(x + positions.transpose(1, 2).unflatten(-1, (height, width)), x)
+        tokens = self.norm1((x + self.dropout1(read)).flatten(2).transpose(1, 2))
         deeper = self.fc2(self.dropout(self.act(self.fc1(tokens))))
-        return self.norm2(tokens + self.dropout2(deeper)).mT.unflatten(-1, (height, width)).contiguous()
+        tokens = self.norm2(tokens + self.dropout2(deeper))
+        return tokens.transpose(1, 2).unflatten(-1, (height, width)).contiguous()
