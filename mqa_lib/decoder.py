@@ -134,7 +134,8 @@ class SamplingRecord:
         held = np.concatenate([inside, self.boxes[detection].reshape(2, 2).clip(0, limits)])
         first, last = held.min(0), held.max(0)
         longest = float(max((last - first).max(), _SMALLEST))
-        needed = np.maximum((last - first) + 2 * _ROOM * longest, longest / 2)
+        needed = (last - first) + 2 * _ROOM * longest
+        needed = np.maximum(needed, needed.max() / 2)
         first = (first + last - needed) / 2
         first = np.maximum(first - np.maximum(first + needed - limits, 0), 0)  # moved in where it stood out
         last = np.minimum(first + needed, limits)

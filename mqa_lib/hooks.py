@@ -158,7 +158,9 @@ def kind(layer: nn.Module) -> str:
         return "Mobile MQA"
     if isinstance(layer, MultiHeadAttention2d):
         return "multi-head attention"
-    return "AIFI" if any(parent.__name__ == "AIFI" for parent in type(layer).__mro__) else ""
+    named = any(parent.__name__ == "AIFI" for parent in type(layer).__mro__)
+    # An AIFI whose attention someone replaced is not read as if it were its own.
+    return "AIFI" if named and hasattr(_attention_of(layer), "in_proj_weight") else ""
 
 
 def _attention_of(layer: Any) -> nn.MultiheadAttention:

@@ -1,5 +1,6 @@
 """What is recorded of any RT-DETR makes the very output of its layers, its own users' stock models included."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,12 @@ def oblong() -> np.ndarray:
     return np.kron(coarse, np.ones((14, 17, 1), np.uint8))[:97, :211]
 
 
-MODELS = {"ours": trained, "stock l": stock, "stock resnet50": lambda: stock("rtdetr-resnet50.yaml")}
+MODELS = {
+    "ours": trained,
+    "ours in the encoder": lambda: stock(str(rtdetr.MODELS["rtdetr-nano-mqa-encoder"])),
+    "stock l": stock,
+    "stock resnet50": lambda: stock("rtdetr-resnet50.yaml"),
+}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -81,10 +87,14 @@ def mixed(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 def test_weights_of_mobile_mqa_make_its_output(seen):
     core, layers, _, passed = seen
     for entry in (entry for entry in layers if entry.kind == "Mobile MQA"):
-        layer, ((x, *_), _, output) = core.get_submodule(entry.layer), passed[entry.layer]
-        values = layer.value(x)[0].flatten(1).T.expand(layer.num_heads, -1, -1)
+        layer, ((x, *others), _, output) = core.get_submodule(entry.layer), passed[entry.layer]
+        read_from = others[0] if others else x  # an encoder adds the positions to queries and keys alone
+        values = layer.value(read_from)[0].flatten(1).T.expand(layer.num_heads, -1, -1)
         read = mixed(torch.from_numpy(entry.weights()), values).T.unflatten(-1, x.shape[-2:])
-        torch.testing.assert_close(layer.output(read[None]), output, atol=20 * TOLERANCE, rtol=0)
+        assert float((layer.output(read[None]) - output).abs().max()) < 0.02 * float(output.std())
+        alike = torch.from_numpy(entry.weights().mean(0)).expand(layer.num_heads, -1, -1)
+        same = mixed(alike, values).T.unflatten(-1, x.shape[-2:])
+        assert float((layer.output(same[None]) - output).abs().max()) > 0.1 * float(output.std())
 
 
 def aifi_output(attention: nn.MultiheadAttention, weights: np.ndarray, value: torch.Tensor) -> torch.Tensor:
@@ -96,20 +106,31 @@ def aifi_output(attention: nn.MultiheadAttention, weights: np.ndarray, value: to
 
 def test_weights_of_every_head_of_aifi_make_its_output_and_their_average_does_not(seen):
     core, layers, _, passed = seen
-    entry = layers[-1]
-    attention, (inputs, named, (output, averaged)) = (
-        core.get_submodule(f"{entry.layer}.ma"),
-        passed[f"{entry.layer}.ma"],
-    )
-    assert entry.kind == "AIFI" and entry.num_heads == attention.num_heads
-    value = named["value"] if "value" in named else inputs[2]
-    weights = entry.weights()
-    made = aifi_output(attention, weights, value)
-    spread = float(output.std())
-    assert float((made - output[0]).abs().max()) < 0.02 * spread
-    np.testing.assert_allclose(weights.mean(0), averaged[0].numpy(), atol=TOLERANCE)
-    alike = np.broadcast_to(weights.mean(0), weights.shape).copy()
-    assert float((aifi_output(attention, alike, value) - output[0]).abs().max()) > 0.1 * spread
+    for entry in (entry for entry in layers if entry.kind == "AIFI"):
+        name = f"{entry.layer}.ma"
+        attention, (inputs, named, (output, averaged)) = core.get_submodule(name), passed[name]
+        value, weights = named["value"] if "value" in named else inputs[2], entry.weights()
+        alike = np.broadcast_to(weights.mean(0), weights.shape).copy()
+        off, off_alike = (
+            float((aifi_output(attention, shares, value) - output[0]).abs().max())
+            for shares in (weights, alike)
+        )
+        spread = float(output.std())
+        assert off < 0.02 * spread and off_alike > 0.1 * spread
+        np.testing.assert_allclose(weights.mean(0), averaged[0].numpy(), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("ours", ["Mobile MQA", "Mobile MQA", "AIFI"]),
+        ("ours in the encoder", ["Mobile MQA"]),
+        ("stock l", ["AIFI"]),
+    ],
+)
+def test_every_attention_over_a_grid_is_found(name, kinds):
+    found = record.capture(MODELS[name](), oblong(), size=SIZE)
+    assert [(entry.kind, entry.num_heads > 1) for entry in found] == [(kind, True) for kind in kinds]
 
 
 def sampled(maps: np.ndarray, rows: float, columns: float) -> np.ndarray:
@@ -261,6 +282,29 @@ def test_shares_and_strongest_points_are_sums_of_the_weights():
         if box.top <= places[at][0] < box.bottom and box.left <= places[at][1] < box.right
     ]
     assert points.share_within(1, 2, box) == pytest.approx(sum(inside) / len(weights), rel=1e-5)
+
+
+def test_the_surroundings_of_a_detection_hold_its_box_and_its_points_and_are_no_strip():
+    points = record.capture_decoder(stock(), oblong(), size=SIZE, at_least=0.0, count=5)
+    for number in range(5):
+        top, left, bottom, right = points.surroundings(number)
+        assert 0 <= top < bottom <= 97 and 0 <= left < right <= 211
+        assert 0.49 < (bottom - top) / (right - left) < 2.1
+        rows, columns = np.moveaxis(points.points[:, number], -1, 0)
+        inside = (rows >= 0) & (rows < 97) & (columns >= 0) & (columns < 211)
+        assert inside.any()
+        assert top <= rows[inside].min() and rows[inside].max() <= bottom
+        assert left <= columns[inside].min() and columns[inside].max() <= right
+        box = points.box(number)
+        assert top <= max(box.top, 0) and min(box.bottom, 97) <= bottom
+
+
+def test_a_record_of_points_that_do_not_fit_is_refused():
+    points = record.capture_decoder(trained(), PICTURE, count=2)
+    with pytest.raises(ValueError, match=r"`labels`.*must hold 2.*capture_decoder"):
+        replace(points, labels=("key",))
+    with pytest.raises(ValueError, match=r"`layer` \(=3\) must be from 0 to 2"):
+        points.level_shares(3, 0)
 
 
 def test_a_record_of_points_comes_back_from_its_file_unchanged(tmp_path):
