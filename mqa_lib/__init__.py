@@ -6,8 +6,9 @@ The map of the library, from the inside out::
     attention    MobileMQA, MultiHeadAttention2d            blocks       MobileMQABlock
     published    the article's layer, each defect a switch  probe        the tiny network of notebook 1
     cost         parameters, MACs, bytes      timing       medians, pairs
-    record       AttentionRecord, capture     plots        arrays in, Axes out
-    explorer     look at attention            labs         widgets for shapes and costs
+    record       AttentionRecord, capture     decoder      SamplingRecord: what RT-DETR's decoder reads
+    plots        arrays in, Axes out          explorer     look at attention, write it to a page
+    labs         widgets for shapes and costs
     datasets     Keys & Locks, YOLO folders   rtdetr       the only door to ultralytics
     experiments  runs as records              exercises    checks an answer, names the mistake
 
