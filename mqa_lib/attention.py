@@ -3,13 +3,16 @@
 Both fold the heads into the query axis where keys are shared, and both take any height and width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mqa_lib import checks, functional
+from mqa_lib import checks, functional, kernels
+from mqa_lib.sampling import SameAvgPool2d, SameConv2d, same_pads
 
 NormLayer = Callable[[int], nn.Module]
 
@@ -19,6 +22,11 @@ class MobileMQA(nn.Module):
 
     The layer has no norm, no residual and no activation of its own: `MobileMQABlock` adds those. Parameter names are
     timm's, so a `state_dict` of `timm.layers.MultiQueryAttention2d` loads here and the other way round.
+
+    The layer goes through `torch.compile(fullgraph=True)`, `torch.export` and `torch.onnx.export(dynamo=True)` with
+    dynamic height and width, autocast, `torch.func`, `torch.jit.trace` and pickling. With `query_strides`,
+    `torch.export` wants sizes declared as multiples of the stride (`2 * Dim("height")`); `torch.jit.script` does not
+    read the shape annotations. A map in `channels_last` comes back so, and queries are not copied on the way.
 
     Args:
         dim: Channels of the input map.
@@ -33,10 +41,12 @@ class MobileMQA(nn.Module):
         attn_drop: Dropout on the attention weights, after the softmax.
         proj_drop: Dropout on the output.
         norm_layer: Norm after each down-sampling.
+        padding: How the down-sampling is padded: "" on both sides alike, as timm does; "same" as TensorFlow, for
+            weights from there. Maps of odd size are sampled alike; on even sizes "same" centres keys one pixel on.
 
     Raises:
-        ValueError: A size is smaller than 1, `dw_kernel_size` is even, a dropout is outside [0, 1), or `key_dim` is
-            left out and `num_heads` does not divide `dim`.
+        ValueError: A size is smaller than 1, `dw_kernel_size` is even, a dropout is outside [0, 1), `padding` is not
+            known, or `key_dim` is left out and `num_heads` does not divide `dim`.
 
     Source: MobileNetV4, arXiv:2404.10518, section 4; argument names as in timm/layers/attention2d.py.
     """
@@ -54,6 +64,7 @@ class MobileMQA(nn.Module):
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
         norm_layer: NormLayer = nn.BatchNorm2d,
+        padding: str = "",
     ) -> None:
         super().__init__()
         self.dim = checks.positive("dim", dim, "Use the number of channels of the map.")
@@ -66,14 +77,17 @@ class MobileMQA(nn.Module):
         self.attn_drop = checks.fraction("attn_drop", attn_drop)
         checks.odd("dw_kernel_size", dw_kernel_size)
         checks.fraction("proj_drop", proj_drop)
+        self.padding = checks.padding("padding", padding)
 
         self.query = nn.Sequential()
         if max(self.query_strides) > 1:
-            self.query.add_module("down_pool", nn.AvgPool2d(self.query_strides, ceil_mode=True))
+            pool = SameAvgPool2d if padding else nn.AvgPool2d
+            self.query.add_module("down_pool", pool(self.query_strides, ceil_mode=True))
             self.query.add_module("norm", norm_layer(dim))
         self.query.add_module("proj", nn.Conv2d(dim, num_heads * self.key_dim, 1, bias=False))
-        self.key = _reduced_projection(dim, self.key_dim, kv_stride, dw_kernel_size, norm_layer)
-        self.value = _reduced_projection(dim, self.value_dim, kv_stride, dw_kernel_size, norm_layer)
+        reduction = (kv_stride, dw_kernel_size, norm_layer, padding)
+        self.key = _reduced_projection(dim, self.key_dim, *reduction)
+        self.value = _reduced_projection(dim, self.value_dim, *reduction)
         self.output = nn.Sequential()
         self.output.add_module("proj", nn.Conv2d(num_heads * self.value_dim, self.dim_out, 1, bias=False))
         self.output.add_module("drop", nn.Dropout(proj_drop))
@@ -91,29 +105,28 @@ class MobileMQA(nn.Module):
         """Let every position of `x` read from every (down-sampled) position of `x`.
 
         Raises:
-            TypeError: `x` does not hold floating-point numbers.
-            ValueError: `x` is not of shape batch × dim × height × width, or has no pixels.
+            TypeError: `x` does not hold floating-point numbers, or other ones than the weights.
+            ValueError: `x` is not of shape batch × dim × height × width, has no pixels, or lies on another device.
         """
-        checks.feature_map("x", x, self.dim)
-        q_map, k, v = self.query(x), _as_tokens(self.key(x)), _as_tokens(self.value(x))
-        batch, _, rows, columns = q_map.shape
-        # All heads read the same keys, so heads are just more queries. In channels_last this reshape copies nothing.
-        q = q_map.permute(0, 2, 3, 1).reshape(batch, 1, rows * columns * self.num_heads, self.key_dim)
-        read = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop if self.training else 0.0)
-        read = read.reshape(batch, rows, columns, self.num_heads * self.value_dim).permute(0, 3, 1, 2)
+        self._check(x)
+        q_map = self.query(x)
+        rows, columns = q_map.shape[2:]
+        # All heads read the same keys, so heads are just more queries. In channels_last this regrouping copies nothing.
+        q = _as_rows(q_map).unflatten(-1, (self.num_heads, self.key_dim)).flatten(1, 2)
+        dropout = self.attn_drop if self.training else 0.0
+        read = kernels.read(q, _as_rows(self.key(x)), _as_rows(self.value(x)), dropout)
+        read = read.reshape(len(x), rows, columns, self.num_heads * self.value_dim).permute(0, 3, 1, 2)
         if max(self.query_strides) > 1:
-            down, across = self.query_strides
-            read = F.interpolate(read, scale_factor=(float(down), float(across)), mode="bilinear")
-            read = read[..., : x.shape[2], : x.shape[3]]
-        return self.output(read)
+            read = self._enlarged(read, (x.shape[2], x.shape[3]))
+        return self.output(_in_the_format_of(x, read))
 
     def queries_and_keys(
         self, x: Float[Tensor, "batch {self.dim} height width"]
     ) -> tuple[Float[Tensor, "batch num_heads queries key_dim"], Float[Tensor, "batch 1 keys key_dim"]]:
         """Return the projected queries and the shared keys of `x`, in row-major order of their grids."""
-        checks.feature_map("x", x, self.dim)
+        self._check(x)
         q = self.query(x).unflatten(1, (self.num_heads, self.key_dim)).flatten(-2).mT
-        return q, _as_tokens(self.key(x))
+        return q, _as_rows(self.key(x)).unsqueeze(1)
 
     def weights(
         self, x: Float[Tensor, "batch {self.dim} height width"]
@@ -131,6 +144,32 @@ class MobileMQA(nn.Module):
             f"dim={self.dim}, num_heads={self.num_heads}, key_dim={self.key_dim}, value_dim={self.value_dim}"
         )
         return f"{sizes}, query_strides={self.query_strides}, kv_stride={self.kv_stride}"
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights as every module does; of another configuration's, name what differs and what would fit.
+
+        Raises:
+            RuntimeError: A key is missing or too many, or a shape differs.
+        """
+        if strict:
+            checks.state_fits(self, state_dict)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def _check(self, x: Float[Tensor, "batch {self.dim} height width"]) -> None:
+        checks.feature_map("x", x, self.dim)
+        checks.same_dtype_and_device("x", x, next(self.output.parameters()))
+
+    def _enlarged(
+        self, read: Float[Tensor, "batch channels rows columns"], size: tuple[int, int]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return the map enlarged by the query strides and cut to `size`, every pixel above its own window."""
+        down, across = self.query_strides
+        read = F.interpolate(read, scale_factor=(float(down), float(across)), mode="bilinear")
+        pads = same_pads(size, self.query_strides, self.query_strides) if self.padding else (0, 0, 0, 0)
+        left, top = pads[0], pads[2]
+        return read[..., top : top + size[0], left : left + size[1]]
 
 
 class MultiHeadAttention2d(nn.Module):
@@ -169,16 +208,18 @@ class MultiHeadAttention2d(nn.Module):
         """Let every position of `x` read from every position of `x`, with keys and values of each head's own.
 
         Raises:
-            TypeError: `x` does not hold floating-point numbers.
-            ValueError: `x` is not of shape batch × dim × height × width, or has no pixels.
+            TypeError: `x` does not hold floating-point numbers, or other ones than the weights.
+            ValueError: `x` is not of shape batch × dim × height × width, has no pixels, or lies on another device.
         """
         checks.feature_map("x", x, self.dim)
+        checks.same_dtype_and_device("x", x, self.query.weight)
         q, k, v = (
-            layer(x).permute(0, 2, 3, 1).flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            _as_rows(layer(x)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )  # b h n k, b h n k, b h n v
         read = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
-        return self.output(read.unflatten(1, x.shape[-2:]).permute(0, 3, 1, 2))
+        read = read.unflatten(1, x.shape[-2:]).permute(0, 3, 1, 2)
+        return self.output(_in_the_format_of(x, read))
 
 
 def _head_dim(name: str, size: int | None, dim: int, num_heads: int) -> int:
@@ -186,19 +227,30 @@ def _head_dim(name: str, size: int | None, dim: int, num_heads: int) -> int:
 
 
 def _reduced_projection(
-    dim: int, size: int, stride: int, dw_kernel_size: int, norm_layer: NormLayer
+    dim: int, size: int, stride: int, dw_kernel_size: int, norm_layer: NormLayer, padding: str
 ) -> nn.Sequential:
     branch = nn.Sequential()
     if stride > 1:
         # timm's symmetric padding: (dw_kernel_size - 1) // 2 at stride 2, one more key per axis at some larger strides
-        edge = (stride - 1 + dw_kernel_size - 1) // 2
-        branch.add_module(
-            "down_conv", nn.Conv2d(dim, dim, dw_kernel_size, stride, edge, groups=dim, bias=False)
-        )
+        edge = 0 if padding else (stride - 1 + dw_kernel_size - 1) // 2
+        conv = SameConv2d if padding else nn.Conv2d
+        branch.add_module("down_conv", conv(dim, dim, dw_kernel_size, stride, edge, groups=dim, bias=False))
         branch.add_module("norm", norm_layer(dim))
     branch.add_module("proj", nn.Conv2d(dim, size, 1, bias=False))
     return branch
 
 
-def _as_tokens(x: Float[Tensor, "batch size rows columns"]) -> Float[Tensor, "batch 1 tokens size"]:
-    return x.permute(0, 2, 3, 1).flatten(1, 2).unsqueeze(1)
+def _as_rows(x: Float[Tensor, "batch size rows columns"]) -> Float[Tensor, "batch tokens size"]:
+    """Return a token for every pixel, its channels side by side in memory, as fused kernels want them."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
+
+
+def _in_the_format_of(
+    x: Float[Tensor, "batch dim height width"], read: Float[Tensor, "batch channels height width"]
+) -> Float[Tensor, "batch channels height width"]:
+    """Return what was read in the memory format of `x`, so that a layer hands on what it was given."""
+    if (
+        torch.compiler.is_compiling() or x.stride(1) == 1
+    ):  # channels_last, asked in a way that `vmap` can answer
+        return read
+    return read.contiguous()

@@ -99,8 +99,9 @@ class MobileMQABlock(nn.Module):
         """Return `x` plus what every position read from the whole map.
 
         Raises:
-            TypeError: `x` does not hold floating-point numbers.
-            ValueError: `x` is not of shape batch × dim × height × width, or has no pixels.
+            TypeError: `x` does not hold floating-point numbers, or other ones than the weights.
+            ValueError: `x` is not of shape batch × dim × height × width, has no pixels, or lies on another device.
         """
         checks.feature_map("x", x, self.dim)
+        checks.same_dtype_and_device("x", x, next(self.attn.output.parameters()))
         return x + self.drop_path(self.layer_scale(self.attn(self.norm(x))))

@@ -16,7 +16,7 @@ RANKS = (
     {"kernels", "sampling"},
     {"attention"},
     {"blocks"},
-    {"published", "hooks", "bench"},
+    {"published", "hooks", "bench", "fold", "transfer"},
     {"decoder"},
     {"probe", "record"},
     {"plots"},

@@ -1,0 +1,124 @@
+"""How tokens read from keys and values that all heads share: by PyTorch's fused kernel, or by two convolutions.
+
+With shared keys, heads are only more queries, and the score of every query with every key is a 1×1 convolution of the
+query map whose weights *are the keys*; reading is a second one whose weights are the values. oneDNN, which computes
+PyTorch's convolutions on x86, reaches about twice the speed of the matrix products inside the fused CPU kernel on
+processors for which MKL does not use AVX-512 (AMD's), and the scores stay in the cache when a block of queries is taken
+at a time. Elsewhere, for few scores, and for compilers, there is the fused kernel.
+"""
+
+import platform
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+BLOCK = 2**21  # scores at a time: 8 MiB, which a shared cache holds
+FEW = 2**17  # scores of one picture below which starting two convolutions takes longer than it saves
+KEPT = (
+    2**23
+)  # scores that training may keep for the way back: 32 MiB; above, they are computed once more there
+_X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def read(
+    q: Float[Tensor, "batch rows key_dim"],
+    k: Float[Tensor, "batch keys key_dim"],
+    v: Float[Tensor, "batch keys value_dim"],
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch rows value_dim"]:
+    """Return for every query the values, averaged with softmax(q·k / sqrt(key_dim)); memory grows linearly with rows.
+
+    Args:
+        q: Queries of all heads, one after the other.
+        k: Keys that all of them share.
+        v: Values that all of them share.
+        dropout: Share of the weights that are dropped.
+    """
+    if takes_convolutions(q, k.shape[1], dropout):
+        return _by_convolutions(q, k, v, dropout)
+    return _fused(q, k, v, dropout)
+
+
+def takes_convolutions(q: Float[Tensor, "batch rows key_dim"], keys: int, dropout: float = 0.0) -> bool:
+    """Return whether `read` computes by convolutions: for many scores in float32 on an x86 CPU, while nothing traces.
+
+    Dropout keeps PyTorch's fused CPU kernel from being used, so fewer scores are enough with it.
+    """
+    if q.device.type != "cpu" or q.dtype != torch.float32 or not _X86:
+        return False
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.backends.mkldnn.is_available():
+        return False  # a compiler must see one operation, not a loop whose length depends on the size
+    return q.shape[1] * keys >= (1 if dropout else FEW)
+
+
+def _fused(
+    q: Float[Tensor, "batch rows key_dim"],
+    k: Float[Tensor, "batch keys key_dim"],
+    v: Float[Tensor, "batch keys value_dim"],
+    dropout: float,
+) -> Float[Tensor, "batch rows value_dim"]:
+    """Return what PyTorch's fused attention gives, with heads of one size: for others it would fall back silently."""
+    key_dim, value_dim = q.shape[-1], v.shape[-1]
+    if value_dim < key_dim:
+        v = F.pad(v, (0, key_dim - value_dim))
+    elif key_dim < value_dim:  # zeros add nothing to a score; its scale is stated
+        q, k = (F.pad(each, (0, value_dim - key_dim)) for each in (q, k))
+    out = F.scaled_dot_product_attention(
+        q[:, None], k[:, None], v[:, None], dropout_p=dropout, scale=key_dim**-0.5
+    ).squeeze(1)  # squeezed, not indexed: the gradient of an index is a map of zeros
+    return out if value_dim >= key_dim else out[..., :value_dim]
+
+
+def _by_convolutions(
+    q: Float[Tensor, "batch rows key_dim"],
+    k: Float[Tensor, "batch keys key_dim"],
+    v: Float[Tensor, "batch keys value_dim"],
+    dropout: float,
+) -> Float[Tensor, "batch rows value_dim"]:
+    batch, rows, key_dim = q.shape
+    keys = k.shape[1]
+    blocks = -(-rows * keys // BLOCK)
+    recompute = torch.is_grad_enabled() and batch * rows * keys > KEPT
+    read = []
+    # split and unbind, because the gradient of a slice would be a map of zeros for every slice
+    for its_q, its_k, its_v in zip(q.unbind(), (k * key_dim**-0.5).unbind(), v.unbind(), strict=True):
+        for block in its_q.split(-(-rows // blocks)):
+            if recompute:
+                part = checkpoint(
+                    _block,
+                    block,
+                    its_k,
+                    its_v.mT,
+                    dropout,
+                    use_reentrant=False,
+                    preserve_rng_state=dropout > 0,
+                )
+            else:
+                part = _block(block, its_k, its_v.mT, dropout)
+            read.append(part)
+    return (read[0] if len(read) == 1 else torch.cat(read)).view(batch, rows, -1)
+
+
+def _block(
+    q: Float[Tensor, "rows key_dim"],
+    k: Float[Tensor, "keys key_dim"],
+    v: Float[Tensor, "value_dim keys"],
+    dropout: float,
+) -> Float[Tensor, "rows value_dim"]:
+    scores = _convolved(q, k)
+    if not scores.requires_grad:
+        torch.softmax(scores, dim=-1, out=scores)  # a second array of this size would leave the cache
+        return _convolved(F.dropout(scores, dropout, inplace=True) if dropout else scores, v)
+    weights = scores.softmax(dim=-1)
+    return _convolved(F.dropout(weights, dropout) if dropout else weights, v)
+
+
+def _convolved(
+    tokens: Float[Tensor, "rows size"], matrix: Float[Tensor, "out size"]
+) -> Float[Tensor, "rows out"]:
+    """Return tokens · matrixᵀ as a 1×1 convolution of a channels_last map with one row of pixels."""
+    as_map = tokens[None, None].permute(0, 3, 1, 2)
+    return F.conv2d(as_map, matrix[:, :, None, None]).permute(0, 2, 3, 1).flatten(0, 2)

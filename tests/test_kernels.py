@@ -1,0 +1,135 @@
+"""Both ways to compute attention with shared keys give the specification's result, in memory linear in the queries."""
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from mqa_lib import MobileMQA, functional, kernels
+
+WAYS = {"fused": kernels._fused, "convolutions": kernels._by_convolutions}
+
+
+def tokens(batch=3, rows=23, keys=19, key_dim=5, value_dim=7, dtype=torch.float32):
+    return [
+        torch.randn(batch, count, size, dtype=dtype, requires_grad=True)
+        for count, size in ((rows, key_dim), (keys, key_dim), (keys, value_dim))
+    ]
+
+
+def expected(q, k, v):
+    return functional.attend(q[:, None], k[:, None], v[:, None])[:, 0]
+
+
+def gradients(read, inputs):
+    out = read(*inputs)
+    signal = torch.sin(torch.arange(out.numel(), dtype=out.dtype)).view_as(out)
+    return out, *torch.autograd.grad(out, inputs, signal)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("sizes", [{}, {"value_dim": 3}, {"value_dim": 5}, {"rows": 1, "keys": 1}], ids=str)
+def test_both_ways_give_values_and_gradients_of_the_specification(way, sizes):
+    inputs = tokens(dtype=torch.float64, **sizes)
+    found = gradients(lambda *given: WAYS[way](*given, 0.0), inputs)
+    torch.testing.assert_close(found, gradients(expected, inputs), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("limits", [{"BLOCK": 57}, {"BLOCK": 57, "KEPT": 1}, {"KEPT": 1}], ids=str)
+def test_blocks_of_queries_and_scores_computed_twice_change_nothing(limits, monkeypatch):
+    for name, value in limits.items():
+        monkeypatch.setattr(kernels, name, value)
+    inputs = tokens(dtype=torch.float64)
+    found = gradients(lambda *given: kernels._by_convolutions(*given, 0.0), inputs)
+    torch.testing.assert_close(found, gradients(expected, inputs), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kept", [1, 2**23], ids=["computed twice", "kept"])
+def test_dropout_keeps_the_mean_and_drops_the_same_weights_on_the_way_back(kept, monkeypatch):
+    monkeypatch.setattr(kernels, "KEPT", kept)
+    q, k, v = (each.detach() for each in tokens(batch=1, rows=4001, keys=7))
+    q = q[:, :1].expand(-1, 4001, -1).contiguous()
+    v.requires_grad_()
+    out = kernels._by_convolutions(q, k, v, 0.5)
+    torch.testing.assert_close(out.mean(1), expected(q[:, :1], k, v)[:, 0], rtol=0, atol=0.05)
+    # The output is linear in the values: with the same weights dropped, gradient · values is the output again.
+    (grad,) = torch.autograd.grad(out.sum(), v)
+    torch.testing.assert_close((grad * v).sum(), out.sum(), rtol=1e-4, atol=1e-2)
+
+
+def test_convolutions_are_taken_for_many_scores_in_single_precision_only():
+    many = torch.empty(1, 4096, 64)
+    with_them = kernels.takes_convolutions(many, 64)
+    assert with_them == kernels._X86
+    assert not kernels.takes_convolutions(many, 31)
+    assert not kernels.takes_convolutions(many.double(), 64)
+    assert not kernels.takes_convolutions(many.bfloat16(), 64)
+    assert kernels.takes_convolutions(many, 1, dropout=0.1) == kernels._X86
+
+
+@pytest.mark.parametrize("side", [16, 48], ids=["fused", "convolutions"])
+def test_the_layer_gives_the_specification_on_both_sides_of_the_choice(side):
+    layer = MobileMQA(11, num_heads=3, key_dim=13, value_dim=7, kv_stride=2).eval()
+    x = torch.randn(2, 11, side, side - 3)
+    chosen = kernels.takes_convolutions(
+        torch.empty(2, 3 * side * (side - 3), 13), side // 2 * (side - 2) // 2
+    )
+    assert chosen == (side == 48 and kernels._X86)
+    exact = functional.mobile_mqa(
+        x.double(), {n: t.double() for n, t in layer.state_dict().items()}, 3, kv_stride=2
+    )
+    torch.testing.assert_close(layer(x), exact.float(), rtol=0, atol=2e-6)
+
+
+def events(layer, x):
+    with torch.inference_mode():
+        layer(x)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            layer(x)
+    return seen
+
+
+def copied(seen):
+    """How many numbers were copied by operations that only copy."""
+    return {
+        e.key: e.count
+        for e in seen.key_averages()
+        if e.key in ("aten::clone", "aten::contiguous", "aten::cat")
+    }
+
+
+def test_in_channels_last_nothing_is_copied_on_the_fused_way():
+    layer = MobileMQA(160, num_heads=4, key_dim=64, value_dim=64, kv_stride=2).to(
+        memory_format=torch.channels_last
+    )
+    x = torch.randn(1, 160, 16, 16).contiguous(memory_format=torch.channels_last)
+    assert copied(events(layer.eval(), x)) == {}
+
+
+def test_the_counter_of_copies_sees_those_of_another_memory_format():
+    layer = MobileMQA(160, num_heads=4, key_dim=64, value_dim=64, kv_stride=2)
+    assert (
+        copied(events(layer.eval(), torch.randn(1, 160, 16, 16)))["aten::clone"] == 4
+    )  # q, k, v and what was read
+
+
+def most_bytes(layer, side):
+    x = torch.randn(1, 8, side, 13).contiguous(memory_format=torch.channels_last)
+    held = most = 0
+    for event in events(layer, x).profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+def test_memory_grows_linearly_with_the_queries():
+    layer = MobileMQA(8, num_heads=2, key_dim=8, value_dim=8, kv_stride=4).eval()
+    small, large = most_bytes(layer, 401), most_bytes(layer, 1601)
+    assert large < 4.2 * small  # with all scores in memory it would be 16 times as much
+
+
+def test_heads_of_another_value_size_stay_on_the_fused_kernel():
+    for sizes in ((5, 11), (11, 5)):
+        layer = MobileMQA(8, num_heads=2, key_dim=sizes[0], value_dim=sizes[1]).eval()
+        keys = {e.key for e in events(layer, torch.randn(1, 8, 7, 5)).key_averages()}
+        assert "aten::_scaled_dot_product_flash_attention_for_cpu" in keys
