@@ -185,7 +185,8 @@ def _ultralytics() -> Finding:
         return Finding(
             "mend", "detector", f"{len(set(copies))} copies of ultralytics; {where} would be used", command
         )
-    return Finding("ok", "detector", f"ultralytics is read from {where}")
+    tried = "`python -m mqa_lib selftest` tries it out"
+    return Finding("ok", "detector", f"ultralytics is read from {where}; {tried}")
 
 
 def report() -> list[Finding]:

@@ -157,6 +157,8 @@ class _Recorder:
         self.write()
 
     def write(self) -> None:
+        if RANK > 0:  # of several processes the first one writes
+            return
         draft = self.path.with_suffix(".part")
         draft.write_text(json.dumps(self.record, indent=1) + "\n")
         draft.replace(self.path)

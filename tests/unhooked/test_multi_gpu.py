@@ -28,16 +28,26 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def twice(data, tmp_path_factory):
-    """Return a function that runs two_cpus.py in two processes and returns what each of them found."""
+def twice(tmp_path_factory):
+    """Return a function that runs two_cpus.py in two processes and returns what each of them found.
 
-    def run(task, *arguments):
+    The two stand on one machine with two GPUs, or on two machines with one each, which share their folders.
+    """
+
+    def run(task, *arguments, machines=1):
         folder = tmp_path_factory.mktemp(task)
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port"]
-        command += [str(find_free_network_port()), str(Path(__file__).with_name("two_cpus.py")), task]
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(machines)]
+        command += ["--nproc_per_node", str(2 // machines), "--master_addr", "127.0.0.1"]
+        command += ["--master_port", str(find_free_network_port()), "--node_rank"]
+        script = [str(Path(__file__).with_name("two_cpus.py")), task, *arguments, str(folder)]
         env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        ended = subprocess.run([*command, *arguments, str(folder)], capture_output=True, text=True, env=env)
-        assert ended.returncode == 0, ended.stderr[-3000:]
+        launched = [
+            subprocess.Popen([*command, str(rank), *script], stderr=subprocess.PIPE, text=True, env=env)
+            for rank in range(machines)
+        ]
+        for launcher in launched:
+            said = launcher.communicate(timeout=300)[1]
+            assert launcher.returncode == 0, said[-3000:]
         return folder, [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
     return run
@@ -83,8 +93,9 @@ def test_a_training_handed_to_other_processes_keeps_its_folder_and_gets_its_reco
     assert (tmp_path / "run/mine.txt").read_text() == "kept"
 
 
-def test_two_processes_share_the_pictures_and_end_with_the_same_weights(data, twice):
-    folder, (first, second) = twice("train", str(data))
+@pytest.mark.parametrize("machines", [1, 2])
+def test_two_processes_share_the_pictures_and_end_with_the_same_weights(machines, data, twice):
+    folder, (first, second) = twice("train", str(data), machines=machines)
     assert first["sums"] == second["sums"]
     assert first["means"] != second["means"]  # each saw pictures of its own
     assert first["pictures"] == second["pictures"] == 8
