@@ -124,6 +124,12 @@ def _explore(options: argparse.Namespace, _: Sequence[str]) -> int:
     return 0
 
 
+def _costs(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from mqa_lib.rtdetr import costs
+
+    return costs.run(options)
+
+
 def _carry(options: argparse.Namespace, _: Sequence[str]) -> int:
     from mqa_lib.rtdetr import carry
 
@@ -261,6 +267,11 @@ def _parser() -> argparse.ArgumentParser:
     seeds.add_argument("--seeds", type=int, default=5)
     seeds.add_argument("--steps", type=int, default=200)
     seeds.add_argument("-o", "--output", type=Path, default=Path("data/probe/seeds.json"))
+    costs = command("costs", _costs, "Measure what every RT-DETR variant costs beside its stock model.")
+    costs.add_argument("--variants", nargs="+", metavar="NAME", help="names of models; all if not given")
+    costs.add_argument("--rounds", type=int, default=15, help="rounds of the latency (default: 15)")
+    costs.add_argument("--size", type=int, default=640, help="pixels of the picture (default: 640)")
+    costs.add_argument("-o", "--output", type=Path, default=Path("data/benchmarks/rtdetr.json"))
     carry = command(
         "carry", _carry, "Carry trained weights into a model with attention, to train from there."
     )
