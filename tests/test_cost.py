@@ -1,15 +1,18 @@
 """The closed forms equal what the layers own and what torch counts while they run."""
 
 import math
+from unittest import mock
 
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from mqa_lib import MobileMQA, MultiHeadAttention2d, cost
+from mqa_lib import MobileMQA, MobileMQABlock, MultiHeadAttention2d, cost
+from mqa_lib.published import PublishedMQA
 
 MOBILE = st.fixed_dictionaries(
     {
@@ -29,8 +32,15 @@ LAYER = {"dim": 160, "height": 13, "width": 17, "num_heads": 4, "key_dim": 64}
 
 
 def counted_macs(layer: torch.nn.Module, dim: int, height: int, width: int) -> int:
-    # Without the math kernel torch knows no formula for attention on a CPU and counts nothing.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+    # Before 2.15 torch knows no formula for the fused kernel of a CPU and counts nothing for it. Mobile MQA is counted
+    # on its other path: before the fused kernel zeros are added where key_dim and value_dim differ.
+    by_convolutions = mock.patch("mqa_lib.kernels.takes_convolutions", return_value=True)
+    with (
+        by_convolutions,
+        FlopCounterMode(display=False) as counter,
+        sdpa_kernel(SDPBackend.MATH),
+        torch.no_grad(),
+    ):
         layer.eval()(torch.zeros(1, dim, height, width))
     return counter.get_total_flops() // 2
 
@@ -57,13 +67,133 @@ def test_multi_head_costs_what_torch_counts(
     assert (price.params, price.macs) == (owned(built), counted_macs(built, 11, *size))
 
 
+def test_torchs_counter_sees_the_fused_kernel_of_a_cpu_only_if_it_knows_its_formula() -> None:
+    q, kv = torch.zeros(1, 1, 4 * 16 * 16, 64), torch.zeros(1, 1, 8 * 8, 64)
+    counted = {}
+    for kernel in (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH):
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(kernel), torch.no_grad():
+            torch.nn.functional.scaled_dot_product_attention(q, kv, kv)
+        counted[kernel] = counter.get_total_flops() // 2
+    price = cost.mobile_mqa(160, 16, 16, 4, 64, 64, kv_stride=2)
+    expected = price.score_macs + price.value_macs
+    knows = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu in flop_registry  # torch 2.15 does
+    assert counted == {SDPBackend.MATH: expected, SDPBackend.FLASH_ATTENTION: expected if knows else 0}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 13), st.sampled_from([1, 2]), st.sampled_from([3, 5]), st.sampled_from([1, 3]))
+def test_the_articles_layer_costs_what_torch_counts(
+    side: int, kv_stride: int, kernel: int, heads: int
+) -> None:
+    layer = PublishedMQA(11, heads, 7, kv_stride=kv_stride, dw_kernel_size=kernel)
+    price = cost.published_mqa(11, side, side, heads, 7, kv_stride, kernel)
+    assert (price.params, price.macs) == (owned(layer), counted_macs(layer, 11, side, side))
+
+
+@settings(max_examples=20, deadline=None)
+@given(SIZES, st.sampled_from([1, 2, 3]), st.sampled_from([1, (2, 3)]), st.sampled_from([None, 5]))
+def test_the_block_costs_what_torch_counts(
+    size: tuple[int, int], kv_stride: int, query_strides: int | tuple[int, int], value_dim: int | None
+) -> None:
+    layer = {
+        "kv_stride": kv_stride,
+        "query_strides": query_strides,
+        "value_dim": value_dim,
+        "dw_kernel_size": 5,
+    }
+    built = MobileMQABlock(11, 3, 7, **layer)
+    price = cost.mobile_mqa_block(11, *size, 3, 7, **layer)
+    assert (price.params, price.macs) == (owned(built), counted_macs(built, 11, *size))
+
+
+def moved_by(module: torch.nn.Module, *kinds: type, shape: tuple[int, ...]) -> int:
+    """Return the bytes that modules of some kinds read and write when `module` runs: no closed form, just shapes."""
+    sizes: list[int] = []
+
+    def note(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        sizes.append(inputs[0].nbytes + output.nbytes)
+
+    for part in module.modules():
+        if isinstance(part, kinds):
+            part.register_forward_hook(note)
+    with torch.no_grad():
+        module.eval()(torch.zeros(shape))
+    return sum(sizes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(MOBILE, st.integers(1, 7), st.integers(1, 5))
+def test_bytes_are_those_that_move_through_the_modules_of_timms_layer(
+    layer: dict, rows: int, columns: int
+) -> None:
+    strides = layer["query_strides"]
+    down, across = (strides, strides) if isinstance(strides, int) else strides
+    size = rows * down, columns * across  # timm wants a map that the query strides divide
+    theirs = timm.layers.MultiQueryAttention2d(**{**layer, "query_strides": (down, across)})
+    parts = torch.nn.Conv2d, torch.nn.AvgPool2d, torch.nn.Upsample  # norms fold into what follows
+    through = moved_by(theirs, *parts, shape=(1, layer["dim"], *size))
+    price = cost.mobile_mqa(height=size[0], width=size[1], **layer)
+    queries, keys = (
+        rows * columns,
+        math.prod(cost.key_grid(*size, layer["kv_stride"], layer["dw_kernel_size"])),
+    )
+    head = layer["key_dim"] + layer["value_dim"]
+    kernel = (
+        4 * (queries * layer["num_heads"] + keys) * head
+    )  # q, k and v are read, what they make is written
+    assert price.activation_bytes == through + kernel
+    half = cost.mobile_mqa(height=size[0], width=size[1], **layer, bytes_per_number=2)
+    assert 2 * half.activation_bytes == price.activation_bytes
+
+
+def test_a_blocks_bytes_are_its_attentions_and_those_of_norm_scale_and_sum() -> None:
+    theirs = timm.models._efficientnet_blocks.MobileAttention(
+        11, 11, num_heads=3, key_dim=7, value_dim=5, use_multi_query=True, kv_stride=2
+    )
+    around = torch.nn.BatchNorm2d, timm.models._efficientnet_blocks.LayerScale2d
+    del theirs.attn.key.norm, theirs.attn.value.norm  # these fold
+    maps = (
+        moved_by(theirs, *around, shape=(1, 11, 13, 17)) + 3 * 4 * 11 * 13 * 17
+    )  # two maps are read for the sum
+    inner = cost.mobile_mqa(11, 13, 17, 3, 7, 5, kv_stride=2)
+    price = cost.mobile_mqa_block(11, 13, 17, 3, 7, 2, 5)
+    assert price.activation_bytes == inner.activation_bytes + maps
+    assert (price.score_bytes, price.key_value_bytes) == (inner.score_bytes, inner.key_value_bytes)
+
+
+def test_the_articles_layer_sends_its_scores_through_memory_six_times() -> None:
+    price = cost.published_mqa(160, 13, 13, 4, 64, 2)
+    moved = price.bytes_moved(scores_in_memory=True) - price.bytes_moved()
+    assert moved == 6 * 4 * 4 * 13**2 * 7**2  # written; read and written by division and softmax; read
+    assert price.bytes_moved() == cost.mobile_mqa(160, 13, 13, 4, 64, 64, kv_stride=2).bytes_moved()
+    assert cost.seconds(price, 1e30, 1e9, scores_in_memory=True) == pytest.approx(
+        price.bytes_moved(scores_in_memory=True) / 1e9
+    )
+
+
+def test_the_articles_table_leaves_out_a_hundred_times_what_it_prints_for_its_attention() -> None:
+    stages = {160: 3, 80: 4, 40: 6, 20: 3}  # cells a side at 640 px, and blocks
+    dims = dict(zip(stages, (64, 128, 256, 512), strict=True))
+    scores = projections = 0
+    for side, blocks in stages.items():
+        price = cost.published_mqa(dims[side], side, side, 2, 48)
+        scores += blocks * (price.score_macs + price.value_macs)
+        projections += blocks * price.projection_macs
+    assert scores > 100 * projections
+
+
+@pytest.mark.parametrize("padding", ["", "same"])
 @pytest.mark.parametrize("kv_stride", [1, 2, 3, 4])
 @pytest.mark.parametrize("query_strides", [1, (2, 3)])
-def test_the_grids_are_those_of_the_layer(kv_stride: int, query_strides: int | tuple[int, int]) -> None:
-    layer = MobileMQA(2, num_heads=1, query_strides=query_strides, kv_stride=kv_stride).eval()
+def test_the_grids_are_those_of_the_layer(
+    kv_stride: int, query_strides: int | tuple[int, int], padding: str
+) -> None:
+    layer = MobileMQA(
+        2, num_heads=1, query_strides=query_strides, kv_stride=kv_stride, padding=padding
+    ).eval()
     q, k = layer.queries_and_keys(torch.zeros(1, 2, 13, 17))
     assert q.shape[2] == math.prod(cost.query_grid(13, 17, query_strides))
-    assert k.shape[2] == math.prod(cost.key_grid(13, 17, kv_stride))
+    assert k.shape[2] == math.prod(cost.key_grid(13, 17, kv_stride, padding=padding))
 
 
 def test_the_score_matrix_is_as_large_as_the_weights_that_the_layer_returns() -> None:
@@ -162,17 +292,23 @@ def test_the_score_matrices_of_a_stride_four_map_at_640_px_fill_gibibytes() -> N
     assert cost.in_bytes(price.score_bytes) == "4.9 GiB"
 
 
+@pytest.mark.parametrize("padding", ["", "same"])
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
-def test_a_key_is_centred_where_the_middle_of_its_filter_lies(stride: int, size: int) -> None:
-    layer = MobileMQA(1, num_heads=1, kv_stride=stride, dw_kernel_size=size).eval()
+@pytest.mark.parametrize("extent", [13, 14])
+def test_a_key_is_centred_where_the_middle_of_its_filter_lies(
+    stride: int, size: int, padding: str, extent: int
+) -> None:
+    layer = MobileMQA(1, num_heads=1, kv_stride=stride, dw_kernel_size=size, padding=padding).eval()
     if stride > 1:
         torch.nn.init.dirac_(layer.key.down_conv.weight)  # passes on what lies under the middle
     torch.nn.init.ones_(layer.key.proj.weight)
-    rows = torch.arange(13.0)[:, None].expand(1, 1, 13, 17)
+    rows = torch.arange(float(extent))[:, None].expand(1, 1, extent, 17)
     _, keys = layer.queries_and_keys(rows)
-    seen = keys.unflatten(2, cost.key_grid(13, 17, stride, size))[0, 0, :, 1, 0]
+    seen = keys.unflatten(2, cost.key_grid(extent, 17, stride, size, padding))[0, 0, :, 1, 0]
     for index, row in enumerate(seen.tolist()):
-        centre = cost.key_centre(index, stride, size)
-        expected = centre if 0 <= centre < 13 else 0  # beyond the border lie zeros
+        centre = cost.key_centre(index, stride, size, padding, extent)
+        expected = centre if 0 <= centre < extent else 0  # beyond the border lie zeros
         assert row == pytest.approx(expected, rel=1e-4)  # the untrained norm divides by sqrt(1 + eps)
+    if padding == "":
+        assert cost.key_centre(1, stride, size) == cost.key_centre(1, stride, size, padding, extent)
