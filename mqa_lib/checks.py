@@ -165,7 +165,11 @@ def state_fits(layer: nn.Module, state: Mapping[str, Tensor]) -> None:
             all of them, and the arguments with which a layer would fit.
     """
     own = layer.state_dict()
-    said = misfits(layer, state)
+    said = [
+        f"`{key}` (shape {tuple(state[key].shape)}) must have the shape {tuple(tensor.shape)}"
+        for key, tensor in own.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
     for rule, keys in (
         ("is missing from it", own.keys() - state.keys()),
         ("has no place in the layer", state.keys() - own.keys()),
@@ -176,15 +180,6 @@ def state_fits(layer: nn.Module, state: Mapping[str, Tensor]) -> None:
         raise RuntimeError(
             f"The state dict is of a layer of another configuration.{listed}{_way_to_fit(own, state)}"
         )
-
-
-def misfits(layer: nn.Module, state: Mapping[str, Tensor], prefix: str = "") -> list[str]:
-    """Return a sentence for each tensor of `state` (below `prefix`) whose shape is not that of `layer`'s."""
-    return [
-        f"`{prefix}{key}` (shape {tuple(state[prefix + key].shape)}) must have the shape {tuple(tensor.shape)}"
-        for key, tensor in layer.state_dict().items()
-        if prefix + key in state and state[prefix + key].shape != tensor.shape
-    ]
 
 
 def _way_to_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
