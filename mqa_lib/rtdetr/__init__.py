@@ -1,9 +1,15 @@
 """RT-DETR with Mobile MQA: the only door to ultralytics.
 
-Importing this package makes the names `MobileMQABlock`, `ResNetLayer_MQA` and `ResNetLayer_MQA_Corrected` known to
-ultralytics' model files, in memory only: no file of ultralytics is edited, and other models build as before. It also
-keeps ultralytics from asking the network, from installing packages by itself, and from touching the user's own
-settings, unless the environment says otherwise.
+Importing this package makes the names `MobileMQABlock`, `AIFI_MQA`, `ResNetLayer_MQA`, `C3_MQA` and the two
+`..._Corrected` known to ultralytics' model files, in memory only: no file of ultralytics is edited, and other models
+build as before. It also keeps ultralytics from asking the network, from installing packages by itself, and from
+touching the user's own settings, unless the environment says otherwise.
+
+A model *file* needs this import first; without it ultralytics says `KeyError: 'MobileMQABlock'`, and
+`python -m mqa_lib yolo` makes it for you. A *checkpoint* needs the package to be installed and no import: opening it
+brings the import with it, also in the processes that ultralytics starts for other GPUs (see MULTI_GPU.md). Where the
+package is not installed ultralytics says `No module named 'mqa_lib'`, and unless YOLO_AUTOINSTALL=false is set it would
+look for a package of that name on the index, which may be anybody's: install this one from its own place.
 """
 
 import logging
