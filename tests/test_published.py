@@ -216,6 +216,60 @@ def test_weights_start_as_pytorch_draws_them():
     assert 0.9 * bound < weight.abs().max() <= bound
 
 
+@pytest.fixture(scope="module")
+def proofs():
+    return {proof.defect: proof for proof in published.evidence(seed=3)}
+
+
+def test_every_defect_has_its_proof_in_order_and_asking_again_gives_the_same(proofs):
+    state = torch.get_rng_state()
+    again = {proof.defect: proof for proof in published.evidence(seed=3)}
+    assert list(proofs) == list(Defect)
+    assert torch.equal(torch.get_rng_state(), state)  # the caller's random numbers are left alone
+    assert repr(again) == repr(proofs)  # NaN is not equal to itself
+
+
+@pytest.mark.parametrize("defect", [Defect.QUERY_LAYOUT, Defect.VALUE_LAYOUT, Defect.OUTPUT_LAYOUT])
+def test_a_layout_is_proven_by_moving_the_pixels_and_by_correlation(proofs, defect):
+    proof = proofs[defect]
+    assert proof.right < 1e-4 < 1 < proof.wrong
+    assert abs(proof.deviation.correlation) < 0.3
+
+
+def test_the_scale_is_proven_by_nan_and_by_correlation(proofs):
+    proof = proofs[Defect.SCALE]
+    assert (proof.wrong, proof.right) == (1, 0)
+    assert 0.5 < proof.deviation.correlation < 0.99
+
+
+def test_early_dropout_is_proven_in_training_and_hidden_in_evaluation(proofs):
+    proof = proofs[Defect.EARLY_DROPOUT]
+    assert 5 * proof.right < proof.wrong
+    assert proof.deviation.correlation > 1 - 1e-6
+
+
+def test_an_ignored_size_and_a_missing_upsampling_are_proven_by_what_comes_out(proofs):
+    assert (proofs[Defect.VALUE_DIM].wrong, proofs[Defect.VALUE_DIM].right) == (16, 8)
+    smaller = proofs[Defect.NO_UPSAMPLING]
+    assert (smaller.wrong, smaller.right) == (8 * 8, 16 * 16)
+    assert smaller.deviation.error == "1 × 64 × 8 × 8 instead of 1 × 64 × 16 × 16"
+
+
+@pytest.mark.parametrize(
+    ("defect", "said", "pixels"),
+    [
+        (Defect.QUERY_STRIDES, "TypeError: avg_pool2d", 16 * 16),
+        (Defect.SQUARE_ONLY, "RuntimeError: shape '[1, 64, 16, 16]' is invalid", 16 * 12),
+        (Defect.ROW_MAJOR_ONLY, "RuntimeError: view size is not compatible", 16 * 16),
+    ],
+)
+def test_what_does_not_run_is_proven_by_what_pytorch_says(proofs, defect, said, pixels):
+    proof = proofs[defect]
+    assert np.isnan(proof.wrong)
+    assert proof.right == pixels
+    assert proof.deviation.error.startswith(said)
+
+
 def test_every_defect_is_said_in_a_sentence_and_named():
     assert list(published.WRONG) == list(published.each()) == list(Defect)
     assert published.names(Defect.SCALE | Defect.VALUE_DIM) == "scale and value dim"
