@@ -69,6 +69,7 @@ class PublishedMQA(MobileMQA):
         dw_kernel_size: Kernel of that convolution, odd.
         dropout: Dropout on the attention weights, or on the scores with `Defect.EARLY_DROPOUT`.
         defects: The mistakes to make.
+        padding: As `MobileMQA`'s; the article's is "".
 
     Raises:
         ValueError: As `MobileMQA`.
@@ -85,6 +86,7 @@ class PublishedMQA(MobileMQA):
         dw_kernel_size: int = 3,
         dropout: float = 0.0,
         defects: Defect = ALL,
+        padding: str = "",
     ) -> None:
         super().__init__(
             dim,
@@ -95,6 +97,7 @@ class PublishedMQA(MobileMQA):
             kv_stride=kv_stride,
             dw_kernel_size=dw_kernel_size,
             attn_drop=dropout,
+            padding=padding,
         )
         self.defects = defects
 
@@ -138,9 +141,7 @@ class PublishedMQA(MobileMQA):
             read = read.mT  # b h v n
         read = read.reshape(len(x), self.num_heads * self.value_dim, rows, columns)
         if max(self.query_strides) > 1 and Defect.NO_UPSAMPLING not in self.defects:
-            down, across = self.query_strides
-            read = F.interpolate(read, scale_factor=(float(down), float(across)), mode="bilinear")
-            read = read[..., : x.shape[2], : x.shape[3]]
+            read = self._enlarged(read, (x.shape[2], x.shape[3]))
         return self.output(read)
 
     def queries_and_keys(
@@ -381,6 +382,7 @@ def twin(right: MobileMQA, defects: Defect = ALL) -> PublishedMQA:
         state["key.down_conv.weight"].shape[-1] if right.kv_stride > 1 else 3,
         right.attn_drop,
         defects,
+        right.padding,
     )
     layer.to(state["query.proj.weight"])  # before the weights come, or float64 would lose digits
     layer.load_state_dict(state)

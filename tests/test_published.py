@@ -90,9 +90,9 @@ def test_any_mixture_of_defects_computes_just_those(defects):
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(SIDE, SIDE), (7, 17), (1, 2)])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 1), (3, 2)])
-@pytest.mark.parametrize("kv_stride", [1, 2, 3])
-def test_without_defects_it_is_mobile_mqa(size, strides, kv_stride):
-    right = mobile(value_dim=VALUE_DIM, query_strides=strides, kv_stride=kv_stride)
+@pytest.mark.parametrize(("kv_stride", "padding"), [(1, ""), (2, ""), (3, ""), (2, "same")])
+def test_without_defects_it_is_mobile_mqa(size, strides, kv_stride, padding):
+    right = mobile(value_dim=VALUE_DIM, query_strides=strides, kv_stride=kv_stride, padding=padding)
     for memory in (torch.contiguous_format, torch.channels_last):
         x = picture(*size).contiguous(memory_format=memory)
         torch.testing.assert_close(published.twin(right, NONE)(x), right(x))
