@@ -58,14 +58,13 @@ def _reading_our_layers(parse_model: Callable[..., Any]) -> Callable[..., Any]:
         written = [[*row[:3], list(row[3])] for part in fit.PARTS for row in d[part]]
         named = {row[2] for row in written}
         ours = named & _STANDS_FOR.keys()
-        if not ours and "MobileMQABlock" not in named:
+        if not ours and "MobileMQABlock" not in named and activation.KEY not in d:
             return parse_model(d, ch, verbose)
         with _standing_for(ours, named):
             network, save = parse_model(d, ch, verbose)
         fit.check_rows(network, written, ch)
-        network.brings = (
-            travels_along  # into every checkpoint too: whoever opens one can also train on from it
-        )
+        # It travels in every checkpoint too: whoever opens one can also train on from it.
+        network.brings = travels_along
         return network, save
 
     parse.reads_our_layers = True  # type: ignore[attr-defined]
