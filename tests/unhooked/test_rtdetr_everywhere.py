@@ -13,6 +13,7 @@ import torch
 from mqa_lib import rtdetr
 from mqa_lib.__main__ import main
 from mqa_lib.datasets import keys_and_locks
+from mqa_lib.rtdetr.train import Recipe, train
 
 ROOT = Path(__file__).parents[2]
 OURS = ("rtdetr-nano-mobile-mqa", "rtdetr-nano-mqa-encoder")
@@ -136,6 +137,21 @@ RTDETR(sys.argv[1])
     assert ended.returncode == 1
     assert "ModuleNotFoundError: No module named 'mqa_lib'" in ended.stderr
     assert "appears to require 'mqa_lib'" in ended.stderr + ended.stdout
+
+
+def test_a_checkpoint_is_not_exported_under_the_name_of_another_variant(trained, tmp_path, capsys):
+    command = ["export", str(trained["rtdetr-nano-stock"]), "--model", OURS[0], "--weights-are", "wrong"]
+    assert main([*command, "-o", str(tmp_path / "w.safetensors")]) == 2
+    assert f"is of another variant than {OURS[0]}: row 5 is [-1, 1, Conv" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_resumed_from_a_checkpoint_of_another_variant(data, tmp_path):
+    network = rtdetr.load("rtdetr-nano-stock").model
+    (tmp_path / "run/weights").mkdir(parents=True)
+    torch.save({"model": network, "epoch": 0, "train_args": {}}, tmp_path / "run/weights/last.pt")
+    with pytest.raises(ValueError, match=rf"another variant than {OURS[0]}: row 5 is .*Conv.*MobileMQABlock"):
+        train(Recipe(OURS[0], epochs=3, imgsz=64, batch=8), data, tmp_path / "run")
 
 
 def test_a_model_file_without_our_import_fails_by_the_layer_s_name_and_with_it_builds():
