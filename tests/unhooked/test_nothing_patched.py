@@ -37,6 +37,8 @@ def seen(when):
 seen("before")
 import mqa_lib.rtdetr
 mqa_lib.rtdetr.register()
+for name in ("rtdetr-resnet50-article", "rtdetr-resnet50-mqa-encoder", "rtdetr-nano-article-corrected"):
+    mqa_lib.rtdetr.load(name)
 seen("after")
 mqa_lib.rtdetr.load("rtdetr-nano-article-corrected").train(
     data=sys.argv[1], epochs=1, imgsz=64, batch=8, device="cpu", plots=False, val=False, project=sys.argv[2])
