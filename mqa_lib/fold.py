@@ -9,6 +9,7 @@ import copy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -37,31 +38,45 @@ def fold(model: nn.Module) -> nn.Module:
     return folded
 
 
-class BorderedConv2d(nn.Module):
-    """A depthwise convolution into which the norm before it was folded, exact at the border too.
+class BorderedBranch(nn.Module):
+    """Keys or values from a down-sampled map, with the norm before the map folded in, exact at the border too.
 
-    The convolution pads what was normalised with zeros. Folded, the norm's shift reaches an output only from those taps
-    of the kernel that lie inside the map, so it is added tap by tap.
+    The convolution pads with zeros what was normalised. Folded, the norm's shift reaches a key only from those taps of
+    the kernel that lie inside the map, so what each tap adds is kept, and added where the tap lies inside.
 
     Args:
-        conv: The depthwise convolution, its kernel scaled by the norm already.
-        shift: What each tap adds where it lies inside.
+        branch: Depthwise convolution, norm and projection.
+        norm: The norm before them.
     """
 
-    def __init__(self, conv: nn.Conv2d, shift: Float[Tensor, "dim taps"]) -> None:
+    def __init__(self, branch: Any, norm: nn.BatchNorm2d) -> None:
         super().__init__()
-        self.conv = conv
-        taps = shift.shape[1]
-        self.inside = type(conv)(1, taps, conv.kernel_size, conv.stride, conv.padding, bias=False)  # type: ignore[arg-type]
-        self.inside.weight = nn.Parameter(torch.eye(taps).view(taps, 1, *conv.kernel_size), False)
-        self.inside.to(conv.weight)
-        self.shift = nn.Parameter(shift.T.contiguous(), False)
-        self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
+        self.down_conv, self.norm, self.proj = branch.down_conv, branch.norm, branch.proj
+        scale, shift = _scale_and_shift(norm)
+        conv, proj = branch.down_conv, branch.proj
+        taps = conv.weight.flatten(1) * shift[:, None]
+        self.shift = nn.Parameter((proj.weight.flatten(1) @ taps)[..., None, None], False)
+        conv.weight.data = conv.weight * scale[:, None, None, None]
+        count = conv.weight[0].numel()
+        self.ones = type(conv)(1, count, conv.kernel_size, conv.stride, conv.padding, bias=False)
+        self.ones.weight = nn.Parameter(torch.eye(count).view(count, 1, *conv.kernel_size), False)
+        self.ones.to(conv.weight)
+        self._known: tuple[Any, Tensor] | None = None
 
-    def forward(self, x: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch dim rows columns"]:
-        """Return the convolution of the normalised `x`."""
-        taps = self.inside(x.new_ones(1, 1, *x.shape[2:]))  # 1 where a tap lies inside the map
-        return self.conv(x) + (taps.permute(0, 2, 3, 1) @ self.shift).permute(0, 3, 1, 2)
+    def forward(self, x: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "batch out rows columns"]:
+        """Return keys or values of the normalised `x`."""
+        return self.proj(self.norm(self.down_conv(x))) + self._added(x)
+
+    def _added(self, x: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "1 out rows columns"]:
+        """Return what the norm's shift adds on a map of this size; the last size is remembered."""
+        now = (x.shape[2:], x.dtype, x.device)
+        if not torch.compiler.is_compiling() and self._known is not None and self._known[0] == now:
+            return self._known[1]
+        inside = self.ones(x.new_ones(1, 1, *x.shape[2:]))  # 1 where a tap lies inside the map
+        added = F.conv2d(inside, self.shift)
+        if not torch.compiler.is_compiling():
+            self._known = (now, added)
+        return added
 
 
 def _fold_layer(layer: MobileMQA) -> None:
@@ -82,16 +97,16 @@ def _fold_block(block: Any) -> None:
         proj = attn.output.proj
         proj.weight.data = proj.weight * block.layer_scale.gamma[:, None, None, None]
         block.layer_scale = nn.Identity()
-    pooled = max(attn.query_strides) > 1
-    if not _foldable(block.norm) or (pooled and not isinstance(attn.query.norm, nn.Identity)):
-        return
+    between = [getattr(part, "norm", nn.Identity()) for part in (attn.query, attn.key, attn.value)]
+    if not _foldable(block.norm) or not all(isinstance(norm, nn.Identity) for norm in between):
+        return  # a norm that could not be folded stands between this one and a projection
     # Also across the pooling: the mean of what was scaled and shifted is the scaled and shifted mean.
     _norm_before(attn.query.proj, block.norm)
-    for branch in (attn.key, attn.value):
-        if attn.kv_stride > 1:
-            branch.down_conv = _norm_before_depthwise(branch.down_conv, block.norm)
-        else:
-            _norm_before(branch.proj, block.norm)
+    if attn.kv_stride == 1:
+        _norm_before(attn.key.proj, block.norm)
+        _norm_before(attn.value.proj, block.norm)
+    else:
+        attn.key, attn.value = (BorderedBranch(branch, block.norm) for branch in (attn.key, attn.value))
     block.norm = nn.Identity()
 
 
@@ -114,11 +129,3 @@ def _norm_before(proj: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     added = (proj.weight * shift[:, None, None]).sum((1, 2, 3))
     proj.bias = nn.Parameter(added if proj.bias is None else proj.bias + added, False)
     proj.weight.data = proj.weight * scale[:, None, None]
-
-
-def _norm_before_depthwise(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> BorderedConv2d:
-    """Return a depthwise convolution with the norm before it in it."""
-    scale, shift = _scale_and_shift(norm)
-    folded = copy.deepcopy(conv)
-    folded.weight.data = conv.weight * scale[:, None, None, None]
-    return BorderedConv2d(folded, conv.weight.flatten(1) * shift[:, None])

@@ -4,13 +4,16 @@ A machine's speed drifts while one measures. So the candidates take turns, in an
 after every round, and a ratio is formed within a round, where both met the same machine. Nothing here prints.
 """
 
+import contextlib
+import ctypes
 import gc
 import math
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +21,7 @@ from statistics import median, quantiles
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from mqa_lib import checks
 
@@ -182,6 +186,55 @@ def commit() -> str | None:
         return None
 
 
+def keep_heap() -> bool:
+    """Ask the C library to keep freed memory for the next call, and return whether it could be asked (glibc).
+
+    Otherwise what a large array costs depends on whether its pages were handed back to the system just before, which
+    on a virtual machine can take longer than to compute it, and changes from round to round.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        return all(library.mallopt(option, 2**25 if option == -3 else 2**31 - 1) for option in (-3, -1))
+    except (OSError, AttributeError, TypeError):  # another C library
+        return False
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Return the most bytes that tensors made by one call took at the same time, beyond what was there before.
+
+    What the libraries below PyTorch allocate for themselves is not seen.
+    """
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        run()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    run()
+    with _without_stderr(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        run()
+    held = most = 0
+    for event in seen.profiler.kineto_results.events():  # type: ignore[union-attr]
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Throw away what is written to file 2 meanwhile: PyTorch's profiler reports its start and end there."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _git(folder: Path, *arguments: str) -> str:
     asked = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return asked.stdout.strip()
@@ -191,6 +244,8 @@ def _seconds(run: Callable[[], object], calls: int) -> float:
     collecting = gc.isenabled()
     gc.disable()
     try:
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            return _gpu_seconds(run, calls)
         _synchronise()
         start = time.perf_counter()
         for _ in range(calls):
@@ -202,11 +257,20 @@ def _seconds(run: Callable[[], object], calls: int) -> float:
             gc.enable()
 
 
+def _gpu_seconds(run: Callable[[], object], calls: int) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(calls):
+        run()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e3 / calls  # the event counts milliseconds
+
+
 def _synchronise() -> None:
     # A GPU takes orders and answers later: without waiting one would time the ordering.
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    elif torch.backends.mps.is_available():
+    if torch.backends.mps.is_available():
         torch.mps.synchronize()
 
 

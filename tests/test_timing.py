@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from mqa_lib import bench, timing
+from mqa_lib import bench, cost, timing
 from mqa_lib.timing import Spread, Timing
 
 
@@ -118,13 +120,57 @@ def test_the_rates_of_the_machine_are_those_of_its_product_and_its_copy(
     assert bench.rates() == (1024**3 / 2.0, 2 * 4 * 2**24 / 0.25)
 
 
+def toy(**options: int) -> bench.Shape:
+    return bench.Shape("toy", dim=6, height=5, width=5, num_heads=2, key_dim=3, **options)
+
+
 @pytest.mark.parametrize("mode", bench.MODES)
-def test_a_bench_holds_every_layer_in_both_formats_and_survives_json(mode: str) -> None:
-    shape = bench.Shape("toy", dim=6, height=5, width=7, num_heads=2, key_dim=3, kv_stride=2)
-    record = json.loads(json.dumps(bench.run([shape], [mode], repeats=2)))
-    names = {row["name"] for row in record["cases"][0]["timings"]}
-    assert names == {f"{a}, {b}" for a in ("ours", "timm", "multi-head") for b in ("NCHW", "NHWC")}
-    assert record["geometric_mean_timm"][mode] > 0
+def test_a_bench_measures_everything_and_its_gains_can_be_had_again_from_its_seconds(mode: str) -> None:
+    record = json.loads(json.dumps(bench.run([toy(kv_stride=2)], [mode], repeats=3)))
+    case = record["cases"][0]
+    timings = [Timing(t["name"], tuple(t["seconds"]), t["calls"]) for t in case["timings"]]
+    inferred = {"timm / ours folded", "timm's block / our block folded", "ours / floor", "timm / floor"}
+    assert set(case["gains"]) == set(bench.GAINS) - (inferred if mode == "training" else set())
+    for name, spread in case["gains"].items():
+        assert bench.gain(timings, name).median == pytest.approx(spread["median"], rel=0.01)
+        assert record["geometric_means"][mode][name]["mean"] == pytest.approx(spread["median"])
+
+
+def test_timm_counts_with_the_faster_of_its_kernels_and_formats() -> None:
+    seconds = {"ours, NCHW": 2.0, "ours, NHWC": 3.0, "timm, NHWC": 8.0, "timm unfused, NCHW": 5.0}
+    timings = [Timing(name, (value, value), 1) for name, value in seconds.items()]
+    assert bench.gain(timings, "timm / ours") == Spread(2.5, 2.5, 2.5)
+    assert bench.gain(timings, "multi-head / ours") is None
+
+
+def test_a_layer_that_writes_too_many_scores_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.cases, "LARGEST", 2 * 25 * 25 - 1)
+    assert not {"article, NCHW", "timm unfused, NCHW"} & set(bench.everything(toy()))
+    assert {"article, NCHW", "timm unfused, NCHW"} <= set(bench.everything(toy(kv_stride=2)))
+
+
+@pytest.mark.parametrize("kv_stride", [1, 2, 3, 4])
+def test_a_shape_knows_how_many_keys_its_layer_reads(kv_stride: int) -> None:
+    shape = bench.Shape("toy", 6, 13, 17, 2, 3, kv_stride)
+    layer = bench.layers(shape)["ours"].eval()
+    assert shape.keys == layer.weights(torch.zeros(1, 6, 13, 17)).shape[-1]
+
+
+def test_the_floor_multiplies_as_many_numbers_as_the_layer_counts() -> None:
+    shape = bench.Shape("toy", 6, 13, 17, 2, 3, 2, batch=2)
+    with FlopCounterMode(display=False) as counter:
+        bench.bare_products(shape)["floor, convolution"]()
+    price = cost.mobile_mqa(6, 13, 17, 2, 3, 3, kv_stride=2)
+    assert counter.get_total_flops() == 2 * shape.batch * (price.macs - price.reduction_macs)
+
+
+def test_the_peak_counts_what_is_held_at_once_and_not_what_was_freed() -> None:
+    def run() -> None:
+        for _ in range(3):
+            torch.ones(1000).add_(1)
+        torch.ones(500) + torch.ones(500)
+
+    assert timing.peak_bytes(run) == 3 * 500 * 4
 
 
 def test_both_memory_formats_hold_the_same_weights() -> None:
