@@ -199,6 +199,23 @@ def test_yolo_changes_nothing_but_a_name_of_ours(monkeypatch, tmp_path):
     assert heard == [[*given, f"model={rtdetr.MODELS[OURS[0]]}"]]
 
 
+def test_yolo_knows_a_new_model_whatever_its_file_is_called(pictures, tmp_path, monkeypatch):
+    file = tmp_path / "mine.yaml"
+    assert main(["new-model", "--base", "rtdetr-nano-stock", "--after", "4", "-o", str(file)]) == 0
+    predict = ["predict", f"model={file}", f"source={pictures[0]}", "imgsz=64", f"project={tmp_path}"]
+    assert main(["yolo", *predict, "name=seen"]) == 0 and list((tmp_path / "seen").glob("*.jpg"))
+    heard = []
+    monkeypatch.setattr("mqa_lib.rtdetr.cli.entrypoint", lambda: heard.append(sys.argv[1:]))
+    given = [
+        ["detect", *predict],
+        ["predict", "model=yolo11n.yaml"],
+        ["predict", f"model={tmp_path}/no.yaml"],
+    ]
+    for arguments in given:
+        main(["yolo", *arguments])
+    assert heard == given
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
