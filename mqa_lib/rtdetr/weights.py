@@ -137,9 +137,8 @@ def as_model(network: RTDETRDetectionModel, file: str) -> RTDETR:
     network.args = {**DEFAULT_CFG_DICT, "model": file, "task": "detect"}
     model.model = network.eval()
     model.cfg = model.model_name = model.overrides["model"] = file
-    model.ckpt = {
-        "model": network
-    }  # without it, ultralytics' `train` would build the file anew and forget the weights
+    # Without a checkpoint, ultralytics' `train` would build the file anew and forget the weights.
+    model.ckpt = {"model": network}
     return model
 
 

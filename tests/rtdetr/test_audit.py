@@ -63,7 +63,9 @@ def test_a_size_that_the_strides_do_not_divide_is_refused():
 
 
 def test_an_unknown_model_is_refused():
-    with pytest.raises(ValueError, match=r"`name` \(='rtdetr-tiny'\) is not known\. Use one of: .*rtdetr-nano"):
+    with pytest.raises(
+        ValueError, match=r"`name` \(='rtdetr-tiny'\) is not known\. Use one of: .*rtdetr-nano"
+    ):
         audit.one_class("rtdetr-tiny")
 
 

@@ -12,7 +12,7 @@ from ultralytics.nn.tasks import load_checkpoint
 
 from mqa_lib import MobileMQABlock, rtdetr
 from mqa_lib.__main__ import main
-from mqa_lib.rtdetr import audit, carry
+from mqa_lib.rtdetr import audit, carry, train
 from mqa_lib.rtdetr.carry import carry_over
 from tests.rtdetr.test_weights import DATA
 
@@ -105,6 +105,28 @@ def test_ultralytics_trains_from_what_was_carried_with_the_data_s_classes(publis
     stock = load_checkpoint(published)[0]
     pairs = zip(audit.decoder_maps(stock, x), audit.decoder_maps(network, x), strict=True)
     assert all(torch.equal(theirs, own) for theirs, own in pairs) and network.model[-1].nc == 5
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+def test_our_own_training_starts_from_the_file_that_was_written(ending, published, tmp_path, monkeypatch):
+    class Started(Exception):
+        pass
+
+    def stops(trainer):
+        raise Started(trainer.model)
+
+    monkeypatch.setattr(train.Trainer, "train", stops)
+    start = tmp_path / f"start.{ending}"
+    carry.to_file(str(published), NANO, start)
+    with pytest.raises(Started) as caught:
+        train.train(
+            train.Recipe(str(start), epochs=1),
+            DATA / "keys_and_locks/data.yaml",
+            tmp_path / "run",
+            device="cpu",
+        )
+    stock, network = load_checkpoint(published)[0], caught.value.args[0]
+    assert torch.equal(network.model[6].conv.weight, stock.model[5].conv.weight)
 
 
 def test_a_scale_of_zero_delays_the_attention_by_one_step_and_no_more():
