@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from timm.layers import MultiQueryAttention2d
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mqa_lib import MobileMQA, MultiHeadAttention2d, functional
+from mqa_lib import MobileMQA, MultiHeadAttention2d, functional, kernels
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-10}  # double precision, sums of some hundred products
 
@@ -137,11 +137,12 @@ def read_with(layer, weights, x):
     return layer.output(read)
 
 
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("way", ["fused", "math", "convolutions"])
 @pytest.mark.parametrize("options", LOOKED_AT, ids=str)
-def test_weights_are_the_very_weights_that_forward_uses(options, fused):
+def test_weights_are_the_very_weights_that_forward_uses(options, way, monkeypatch):
+    monkeypatch.setattr(kernels, "takes_convolutions", lambda *_: way == "convolutions")
     layer, x = drawn_layer(**options), drawn_map(2, 5, 14, 17)
-    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH] if fused else SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH if way == "math" else SDPBackend.FLASH_ATTENTION):
         output, weights = layer(x), layer.weights(x)
     torch.testing.assert_close(read_with(layer, weights, x), output, **TOLERANCE)
 
@@ -255,8 +256,14 @@ def test_a_map_smaller_than_the_kernel_is_padded(height, width, kernel, padding)
 
 
 @pytest.mark.parametrize("options", LOOKED_AT, ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_nan_reaches_every_pixel_of_its_own_picture_and_of_no_other(options, dtype):
+@pytest.mark.parametrize(
+    ("dtype", "convolutions"),
+    [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)],
+)
+def test_a_nan_reaches_every_pixel_of_its_own_picture_and_of_no_other(
+    options, dtype, convolutions, monkeypatch
+):
+    monkeypatch.setattr(kernels, "takes_convolutions", lambda *_: convolutions)
     layer, x = drawn_layer(**options).to(dtype), drawn_map(2, 5, 13, 17).to(dtype)
     x[0, 3, 11, 2] = float("nan")  # not in the first block of keys that a kernel looks at
     output = layer(x)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from mqa_lib import MobileMQA, MobileMQABlock
+from mqa_lib import MobileMQA, MobileMQABlock, kernels
+from mqa_lib.fold import fold
 
 SIZES = {"num_heads": 2, "key_dim": 3, "value_dim": 7}
 VARIANTS = [
@@ -121,6 +122,29 @@ def test_onnx_gives_the_same_output_at_any_size(options, tmp_path):
         np.testing.assert_allclose(output, layer(other).detach().numpy(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("options", [{"kv_stride": 2}, {"kv_stride": 2, "query_strides": 2}], ids=named)
+def test_a_folded_block_goes_to_onnx_for_any_size(options, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnxscript", reason="torch's exporter needs onnxscript")
+    torch.manual_seed(0)
+    block = MobileMQABlock(10, 2, 3, layer_scale=1.0, **options)
+    block(torch.randn(5, 10, 13, 17))  # gives its norms statistics
+    folded = fold(block)
+    torch.onnx.export(
+        folded,
+        (torch.randn(2, 10, 13, 17),),
+        tmp_path / "block.onnx",
+        dynamo=True,
+        dynamic_shapes=dynamic(),
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "block.onnx", providers=["CPUExecutionProvider"])
+    for height, width in OTHER_MAPS:
+        other = torch.randn(2, 10, height, width)
+        (output,) = session.run(None, {session.get_inputs()[0].name: other.numpy()})
+        np.testing.assert_allclose(output, block.eval()(other).detach().numpy(), rtol=0, atol=1e-4)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace", "ignore::torch.jit.TracerWarning")
 def test_jit_trace_gives_the_same_output():
     layer, x = layer_and_map()
@@ -163,10 +187,16 @@ def test_on_the_meta_device_only_shapes_are_computed():
     assert layer(torch.empty(3, 10, 13, 17, device="meta")).shape == (3, 10, 13, 17)
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("few", [kernels.FEW], ids=["as a small map"])
 @pytest.mark.parametrize("options", VARIANTS, ids=named)
-def test_torch_func_gives_every_samples_gradients(options):
+def test_torch_func_gives_every_samples_output_and_gradients(options, few, monkeypatch):
+    monkeypatch.setattr(kernels, "FEW", few)
+    monkeypatch.setattr(kernels, "KEPT", 1)
     layer, _ = layer_and_map(**{"query_strides": 1, "kv_stride": 1, **options})
-    layer.double(), (maps := torch.randn(3, 10, 7, 5, dtype=torch.double))
+    maps = torch.randn(3, 10, 7, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(vmap(lambda x: layer(x[None])[0])(maps), layer(maps))
     weights = {name: parameter.detach() for name, parameter in layer.named_parameters()}
 
     def loss(weights, x):
@@ -177,7 +207,7 @@ def test_torch_func_gives_every_samples_gradients(options):
         layer.zero_grad()
         layer(x[None]).square().sum().backward()
         for name, parameter in layer.named_parameters():
-            torch.testing.assert_close(per_sample[name][place], parameter.grad)
+            torch.testing.assert_close(per_sample[name][place], parameter.grad, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
