@@ -270,6 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     costs = command("costs", _costs, "Measure what every RT-DETR variant costs beside its stock model.")
     costs.add_argument("--variants", nargs="+", metavar="NAME", help="names of models; all if not given")
     costs.add_argument("--rounds", type=int, default=15, help="rounds of the latency (default: 15)")
+    costs.add_argument("--latency-only", action="store_true", help="keep the record's memory, time again")
     costs.add_argument("--size", type=int, default=640, help="pixels of the picture (default: 640)")
     costs.add_argument("-o", "--output", type=Path, default=Path("data/benchmarks/rtdetr.json"))
     carry = command(

@@ -113,6 +113,10 @@ def test_the_command_measures_a_variant_in_turns_with_stock_and_says_how(tmp_pat
     kept = json.loads(file.read_text())
     assert kept["settings"]["memory"] == costs.MEMORY_METHOD and kept["machine"]["versions"]["ultralytics"]
     assert f"| {NANO} | {own.params:,} |" in capsys.readouterr().out
+    assert main([*words, "--latency-only", "--rounds", "3"]) == 0
+    assert main([*words, "--latency-only", "--size", "64"]) == 2
+    again = costs.read(file)[1]
+    assert again.rounds == 3 and again.seconds != own.seconds and again.peak_bytes == own.peak_bytes
 
 
 def test_an_unknown_variant_and_a_size_that_does_not_fit_are_refused(capsys):
