@@ -26,10 +26,17 @@ def _data(options: argparse.Namespace, _: Sequence[str]) -> int:
 
         print(keys_and_locks.generate(options.path, options.train, options.val, options.seed, options.size))
         return 0
-    from mqa_lib.datasets import yolo
+    import tempfile
 
-    report = yolo.validate(options.path)
-    print(report)
+    from mqa_lib.datasets.inspect import inspect
+
+    with tempfile.TemporaryDirectory(prefix="mqa_lib-") as scratch:
+        report = inspect(options.path, scratch)
+        print(report)
+        if options.sheet is not None:
+            from mqa_lib import contact_sheet
+
+            print(contact_sheet.draw(report, options.sheet))
     return 1 if report.problems else 0
 
 
@@ -62,9 +69,19 @@ def _train_bundled(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from mqa_lib.experiments import read_runs, table
+    from mqa_lib import experiments
 
-    print(table(read_runs(options.folder)))
+    if options.what.is_dir() or options.what.suffix not in (".yaml", ".yml"):
+        print(experiments.table(experiments.read_runs(options.what)))
+        return 0
+    if options.nice:
+        os.nice(19)
+    experiments.compare(
+        options.what, options.records, options.work, options.slice, options.together, options.ray
+    )
+    places = options.records / options.what.stem
+    if any(places.glob("*.json")):
+        print(experiments.table(experiments.read_runs(places)))
     return 0
 
 
@@ -120,7 +137,8 @@ def _explore(options: argparse.Namespace, _: Sequence[str]) -> int:
     if draws:
         print(explorer.export_png(seen[0], output, options.at))
     else:
-        print(explorer.export_html(seen, output, options.at, Path(options.checkpoint).name))
+        name = Path(options.checkpoint).name
+        print(explorer.export_html(seen, output, options.at, name, interactive=not options.fixed))
     return 0
 
 
@@ -202,9 +220,10 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     command("doctor", _doctor, "Say what this machine has and what is missing.")
-    data = command("data", _data, "Generate Keys & Locks, or check any data set in YOLO format.")
+    data = command("data", _data, "Generate Keys & Locks, or check a data set of any kind.")
     data.add_argument("action", choices=("generate", "check"))
-    data.add_argument("path", type=Path, help="folder to write, or YAML file to check")
+    data.add_argument("path", type=Path, help="folder to write, or data set to check: YOLO, VOC or COCO")
+    data.add_argument("--sheet", type=Path, metavar="OUT.png", help="draw some of the pictures checked")
     for name, default in (("train", 256), ("val", 64), ("seed", 0), ("size", 128)):
         data.add_argument(f"--{name}", type=int, default=default)
 
@@ -231,8 +250,16 @@ def _parser() -> argparse.ArgumentParser:
     bundled = command("train-bundled", _train_bundled, "Train the detectors in data/weights again.")
     bundled.add_argument("--work", type=Path, default=Path("runs/bundled"))
     bundled.add_argument("--out", type=Path, default=Path("data"))
-    compare = command("compare", _compare, "Print the recorded runs as a table.")
-    compare.add_argument("folder", type=Path, nargs="?", default=Path("data/runs"))
+    compare = command("compare", _compare, "Do the runs of a grid, or print recorded runs as a table.")
+    compare.add_argument(
+        "what", type=Path, nargs="?", default=Path("data/runs"), help="a grid (.yaml), or a folder of records"
+    )
+    compare.add_argument("--slice", type=float, metavar="MINUTES", help="stop after the epoch then under way")
+    compare.add_argument("--nice", action="store_true", help="leave the machine to others who want it")
+    compare.add_argument("--together", action="store_true", help="even if a grid is at work here already")
+    compare.add_argument("--ray", metavar="ADDRESS", help="spread it over a Ray cluster; local to start one")
+    compare.add_argument("--records", type=Path, default=Path("data/runs"), help="where records go")
+    compare.add_argument("--work", type=Path, default=Path("runs"), help="where data and checkpoints go")
     command("bench", _bench, "Time the layer against timm's and others; its own --help tells more.")
     command(
         "yolo", _yolo, "ultralytics' own command line, with our layers and our models' names known to it."
@@ -263,6 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     explore.add_argument("--imgsz", type=_size, metavar="SIZE", help="SIZE or HEIGHT,WIDTH; else as trained")
     explore.add_argument("--weights-are", help="one sentence: trained on what")
     explore.add_argument("--layer", help="the only attention layer to show")
+    explore.add_argument("--fixed", action="store_true", help="fixed pictures only: a page without a script")
     seeds = command("probe", _probe, "Train the probe over several seeds and record how many locks it names.")
     seeds.add_argument("--seeds", type=int, default=5)
     seeds.add_argument("--steps", type=int, default=200)

@@ -255,7 +255,7 @@ def capture(
         ValueError: The picture cannot be read, the model holds no such layer, or none of them ran.
     """
     picture = pictures.read(image)
-    core, batch = _core_and_batch(model, picture, size)
+    core, batch = core_and_batch(model, picture, size)
     scale = (picture.shape[0] / batch.shape[2], picture.shape[1] / batch.shape[3])
     said = _said(model, weights_are)
     return [_record(view, picture, scale, said) for view in hooks.run(core, batch)]
@@ -285,7 +285,7 @@ def capture_decoder(
         ValueError: The picture cannot be read, or the model holds no such decoder or did not run it.
     """
     picture = pictures.read(image)
-    core, batch = _core_and_batch(model, picture, size)
+    core, batch = core_and_batch(model, picture, size)
     found = decoder.run(core, batch, checks.positive("count", count), at_least)
     return decoder.record(found, picture, getattr(core, "names", {}), _said(model, weights_are))
 
@@ -307,7 +307,7 @@ def reach(model: nn.Module, image: pictures.Picture, layer: str, key: int, size:
         ValueError: The model has no such layer or the layer no such key, or as `capture`.
     """
     picture = pictures.read(image)
-    core, batch = _core_and_batch(model, picture, size)
+    core, batch = core_and_batch(model, picture, size)
     views = {view.name: view for view in hooks.run(core, batch.requires_grad_())}
     k = views[checks.one_of("layer", layer, views)].k
     chosen = k[:, _index("key", key, k.shape[1])].square().sum()
@@ -320,10 +320,16 @@ def reach(model: nn.Module, image: pictures.Picture, layer: str, key: int, size:
     return Rectangle(edges[0][0], edges[1][0], edges[0][1], edges[1][1])
 
 
-def _core_and_batch(
+def core_and_batch(
     model: nn.Module, picture: UInt8[np.ndarray, "height width 3"], size: Size
 ) -> tuple[nn.Module, Float[Tensor, "1 3 rows columns"]]:
-    """Return the network itself, and the picture as it wants it."""
+    """Return the network itself inside a detector, and the picture as the network wants it.
+
+    Args:
+        model: As in `capture`.
+        picture: The picture, RGB.
+        size: As in `capture`.
+    """
     names = [parent.__name__ for parent in type(model).__mro__]
     core: Any = model.model if _DETECTORS[0] in names else model
     target = None if size is None else checks.pair("size", size)

@@ -1,81 +1,33 @@
 """Look at pictures with a model and write what it looked at to one file: a page that needs nothing else, or a PNG."""
 
+import base64
+import hashlib
 import html
 import io
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8
-from torch import nn
-
-from mqa_lib import checks, decoder, hooks, pictures, plots
-from mqa_lib import record as records
-from mqa_lib.decoder import SamplingRecord
-from mqa_lib.explorer import page, words
+from mqa_lib import checks, plots
+from mqa_lib.explorer import page, payload, words
+from mqa_lib.explorer.seen import Seen, gather
 from mqa_lib.explorer.style import style
 from mqa_lib.record import AttentionRecord
 
-_LOOKED_FOR = "no MobileMQA, no MultiHeadAttention2d, no AIFI, and no decoder with sampling points"
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What a model looked at in one picture.
-
-    Args:
-        name: What to call the picture.
-        image: The picture, RGB.
-        layers: Its attention over grids, in the order in which it ran.
-        points: Its decoder's sampling points, if it has such a decoder.
-    """
-
-    name: str
-    image: UInt8[np.ndarray, "height width 3"]
-    layers: list[AttentionRecord]
-    points: SamplingRecord | None = None
-
-    @property
-    def middle(self) -> tuple[int, int]:
-        """Return row and column of the pixel in the middle of the best detection, or of the picture."""
-        if self.points is not None:
-            return self.points.middle(0)
-        return self.image.shape[0] // 2, self.image.shape[1] // 2
-
-
-def look(
-    model: nn.Module,
-    image: pictures.Picture,
-    name: str = "picture",
-    weights_are: str | None = None,
-    size: records.Size = None,
-    layer: str | None = None,
-) -> Seen:
-    """Return all that can be recorded of what `model` looks at in a picture.
-
-    Args:
-        model: As in `record.capture`; a model with only one of attention and decoder is welcome too.
-        image: As in `record.capture`.
-        name: What to call the picture.
-        weights_are: As in `record.capture`.
-        size: As in `record.capture`.
-        layer: Name of the only attention layer to keep; all if not given.
-
-    Raises:
-        ValueError: The picture cannot be read, the model holds nothing that can be recorded, or no such layer.
-    """
-    picture = pictures.read(image)
-    attends, decodes = any(map(hooks.kind, model.modules())), decoder.holds_decoder(model)
-    if not (attends or decodes):
-        network = type(getattr(model, "model", model)).__name__
-        raise checks.refuse("model", network, f"holds no attention: {_LOOKED_FOR}", "Give an RT-DETR.")
-    layers = records.capture(model, picture, weights_are, size) if attends else []
-    if layer is not None:
-        by_name = {entry.layer: entry for entry in layers}
-        layers = [by_name[checks.one_of("layer", layer, by_name)]]
-    points = records.capture_decoder(model, picture, weights_are, size) if decodes else None
-    return Seen(name, picture, layers, points)
+LARGEST = 2_000_000  # bytes of a page that still opens and travels easily
+_WAY_OUT = (
+    "Show fewer pictures, one layer (`--layer NAME`, `look(..., layer=NAME)`), a smaller picture (`--imgsz`), or only "
+    "fixed pictures (`--fixed`, `interactive=False`)."
+)
+# What a host gives the explorer, for a page that has no kernel: somewhere to keep the state.
+_HOST = """
+const state = STATE;
+const model = { get: (name) => state[name], set: (name, value) => { state[name] = value; }, save_changes() {}, on() {},
+  off() {}, send() {} };
+state.text = document.getElementById("payload").textContent;
+render({ model, el: document.getElementById("explorer") });
+document.getElementById("fixed").open = false;
+"""
 
 
 def export_html(
@@ -83,20 +35,24 @@ def export_html(
     path: str | Path,
     at: tuple[int, int] | None = None,
     model: str = "this model",
+    interactive: bool = True,
 ) -> Path:
     """Write a page that shows what a model looked at, in one file that asks for nothing else, and return its path.
+
+    The page holds the explorer, and beneath it the same as fixed pictures, for browsers without JavaScript.
 
     Args:
         seen: What `look` returns, for one picture or several, or the records of one picture.
         path: Where to write.
-        at: Row and column of the pixel whose attention is shown; the middle of each picture's best detection if not
-            given.
+        at: Row and column of the pixel whose attention is shown first; the middle of each picture's best detection if
+            not given.
         model: What to call the model.
+        interactive: Whether the page holds the explorer, or fixed pictures and no script.
 
     Raises:
-        ValueError: There is nothing to show, or `at` lies outside a picture.
+        ValueError: There is nothing to show, `at` lies outside a picture, or the page would be larger than 2 MB.
     """
-    scenes = _scenes(seen)
+    scenes = gather(seen)
     for scene in scenes:
         _check(scene, at)
     title = html.escape(f"What {model} looks at")
@@ -104,23 +60,56 @@ def export_html(
         f"<li><a href='#picture-{number}'>{html.escape(scene.name)}</a></li>"
         for number, scene in enumerate(scenes)
     )
-    body = "".join(_article(number, scene, at or scene.middle) for number, scene in enumerate(scenes))
+    articles = "".join(_article(number, scene, at or scene.middle) for number, scene in enumerate(scenes))
     contents = f"<nav aria-label='Pictures'><ul>{links}</ul></nav>" if len(scenes) > 1 else ""
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    text = (
-        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<meta name='color-scheme' content='light dark'><style>{style()}</style></head>"
-        f"<body><header><h1>{title}</h1><p class='real'>{html.escape(_what_is_real(scenes[0]))}</p></header>"
-        f"{_caveat()}{contents}<main>{body}</main>"
-        "<footer><p>Made by <code>python -m mqa_lib explore</code>. This page holds no script and asks for no other "
-        "file.</p></footer></body></html>\n"
-    )
+    fixed = f"{_caveat()}{contents}{articles}"
+    body, script = (_explorer(scenes, at, fixed), _script(scenes[0], at)) if interactive else (fixed, "")
+    text = _page(title, f"<p class='real'>{html.escape(_what_is_real(scenes[0]))}</p>", body, script)
+    if interactive and len(text.encode()) > LARGEST:
+        packed = sum(record.q.nbytes + record.k.nbytes for scene in scenes for record in scene.layers)
+        rule = (
+            f"needs {len(text.encode()):,} bytes, at most {LARGEST:,} fit ({packed:,} are queries and keys)"
+        )
+        raise checks.refuse("page", Path(path).name, rule, _WAY_OUT)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _page(title: str, lead: str, body: str, script: str) -> str:
+    """Return the whole page; its policy lets run the one script that was written here, and nothing from a name."""
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    runs = f"; script-src 'sha256-{allowed}'" if script else ""
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'{runs}"
+    said = "It asks for no other file." if script else "This page holds no script and asks for no other file."
+    return (
+        f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        "<meta name='color-scheme' content='light dark'>"
+        f"<style>{style()}{payload.style() if script else ''}</style></head>"
+        f"<body><header><h1>{title}</h1>{lead}</header><main>{body}</main>"
+        f"<footer><p>Made by <code>python -m mqa_lib explore</code>. {said}</p></footer>"
+        f"{f'<script type=module>{script}</script>' if script else ''}</body></html>\n"
+    )
+
+
+def _explorer(scenes: Sequence[Seen], at: tuple[int, int] | None, fixed: str) -> str:
+    """Return the place where the script draws, what it draws from, and the fixed pictures beneath it."""
+    packed = payload.pack(scenes, at, [f"picture-{number}" for number in range(len(scenes))])
+    return (
+        "<div id='explorer'></div><details id='fixed' open><summary>The same as fixed pictures, for one place, which "
+        f"need no JavaScript</summary>{fixed}</details>"
+        f"<script type='text/plain' id='payload'>{base64.b64encode(packed).decode()}</script>"
+    )
+
+
+def _script(scene: Seen, at: tuple[int, int] | None) -> str:
+    first = scene.layers[0] if scene.layers else None
+    head = words.sharpest(first, first.query_at(*(at or scene.middle))) if first else -1
+    state = json.dumps({"head": head})
+    return payload.script().replace("export default { render };", _HOST.replace("STATE", state))
 
 
 def export_png(seen: Seen, path: str | Path, at: tuple[int, int] | None = None) -> Path:
@@ -157,17 +146,6 @@ def export_png(seen: Seen, path: str | Path, at: tuple[int, int] | None = None) 
     return path
 
 
-def _scenes(seen: Seen | Sequence[Seen] | Sequence[AttentionRecord]) -> list[Seen]:
-    given = [seen] if isinstance(seen, Seen) else list(seen)
-    layers = [entry for entry in given if isinstance(entry, AttentionRecord)]
-    scenes = [entry for entry in given if isinstance(entry, Seen)]
-    if layers:
-        scenes.append(Seen("picture", layers[0].image, layers))
-    if not scenes:
-        raise checks.refuse("seen", [], "is empty", "Give what `look` or `record.capture` returns.")
-    return scenes
-
-
 def _check(scene: Seen, at: tuple[int, int] | None) -> None:
     height, width = scene.image.shape[:2]
     if at is not None and not (0 <= at[0] < height and 0 <= at[1] < width):
@@ -177,7 +155,7 @@ def _check(scene: Seen, at: tuple[int, int] | None) -> None:
 
 def _article(number: int, scene: Seen, at: tuple[int, int]) -> str:
     photo = page.photo(scene.image)
-    parts = [page.detections(scene.name, photo, scene.image, scene.points, at)]
+    parts = [page.detections(scene.name, scene.image, scene.points, at)]
     parts += [page.layer(entry, at) for entry in scene.layers]
     if not scene.layers:
         parts.append("<p>This model holds no attention over a grid but its decoder's.</p>")
@@ -189,8 +167,7 @@ def _article(number: int, scene: Seen, at: tuple[int, int]) -> str:
 
 
 def _what_is_real(scene: Seen) -> str:
-    said = scene.layers[0].weights_are if scene.layers else scene.points.weights_are if scene.points else ""
-    return f"What the weights are: {said.rstrip('. ')}."
+    return f"What the weights are: {scene.weights_are.rstrip('. ')}."
 
 
 def _caveat() -> str:

@@ -37,7 +37,6 @@ def photo(image: UInt8[np.ndarray, "height width 3"]) -> str:
 
 def detections(
     name: str,
-    photo: str,
     image: UInt8[np.ndarray, "height width 3"],
     points: SamplingRecord | None,
     at: tuple[int, int],
@@ -61,7 +60,7 @@ def detections(
         at[0] - 0.02 * height, at[1] - 0.02 * width, at[0] + 0.02 * height, at[1] + 0.02 * width
     )
     return (
-        f"<div class='top'><figure class='photo'><div class='map plain'><img src='{photo}' alt='{html.escape(said)}'>"
+        f"<div class='top'><figure class='photo'><div class='map clear' role='img' aria-label='{html.escape(said)}'>"
         f"<svg viewBox='0 0 {width} {height}' preserveAspectRatio='none' aria-hidden='true'>{drawn}</svg>{badges}"
         f"<span class='query' style='{_place(marker, height, width)}'></span></div>"
         f"<figcaption>The small square in black and white marks the pixel at row {at[0]}, column {at[1]}, whose "

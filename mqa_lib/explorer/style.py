@@ -27,6 +27,7 @@ figure{margin:0;min-width:0}
 background-size:var(--size,100% 100%);background-position:var(--position,0 0);background-repeat:no-repeat;
 image-rendering:var(--rendering);filter:grayscale(1) brightness(.55);print-color-adjust:exact}
 .plain::before{filter:brightness(.75)}
+.clear::before{filter:none}
 .map img{position:absolute;inset:0;width:100%;height:100%;image-rendering:var(--rendering)}
 .map .heat{inset:auto;image-rendering:pixelated}
 .map svg{position:absolute;inset:0;width:100%;height:100%}
@@ -52,6 +53,7 @@ caption{text-align:left;color:var(--quiet);padding-bottom:.25rem}
 th,td{border-bottom:1px solid var(--line);padding:.25rem .75rem .25rem 0;text-align:left;vertical-align:top;
 white-space:nowrap;font-variant-numeric:tabular-nums}
 article+article{border-top:2px solid var(--line);margin-top:3rem}
+summary{cursor:pointer;margin:2rem 0 .5rem}
 footer{border-top:1px solid var(--line);margin-top:3rem}
 @media (max-width:32rem){.heads{grid-template-columns:repeat(2,minmax(0,1fr));gap:.75rem}body{padding:.75rem}}
 """

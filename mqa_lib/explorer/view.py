@@ -1,17 +1,23 @@
-"""The explorer of a live notebook: sliders, one picture, one table. Its static twin is `plots.explorer_figure`."""
+"""Show attention in the best way that can run here; and the explorer of sliders, whose pictures the kernel draws."""
 
 from collections.abc import Sequence
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 from IPython import get_ipython
 from IPython.display import HTML, display
+from torch import nn
 
 from mqa_lib import checks, plots
 from mqa_lib.explorer import words
+from mqa_lib.explorer.seen import Seen, gather
 from mqa_lib.record import AttentionRecord
 
-MODES = ("auto", "widgets", "static")
+if TYPE_CHECKING:
+    from mqa_lib.explorer.widget import AttentionExplorer
+
+MODES = ("auto", "explorer", "widgets", "static")
 _ALL_HEADS = -1
 
 
@@ -98,44 +104,76 @@ class Explorer(widgets.VBox):
 
 
 def show(
-    records: AttentionRecord | Sequence[AttentionRecord], mode: str = "auto", query: int | None = None
-) -> Explorer | None:
+    records: AttentionRecord | Seen | Sequence[AttentionRecord] | Sequence[Seen],
+    mode: str = "auto",
+    query: int | None = None,
+    pairs: Sequence[Any] = (),
+    guess: bool = False,
+    model: nn.Module | None = None,
+) -> "AttentionExplorer | Explorer | None":
     """Display the explorer and return it, or display its static picture and table and return nothing.
 
-    One line is printed that says which of the two it is, and why.
+    One line is printed that says which of them it is, and why.
 
     Args:
-        records: One layer, or several to choose from.
-        mode: `widgets`, `static`, or `auto`: widgets where a notebook's kernel runs this, else static.
+        records: What `record.capture` or `look` returns: one layer, or several to choose from; one picture or several.
+        mode: `explorer` (it computes in the browser), `widgets` (the kernel draws), `static` (pictures), or `auto`: the
+            first of them that can run here.
         query: Number of the first layer's query to start at; the middle one if not given.
+        pairs: What the explorer should know of the right keys, as in `gather`.
+        guess: Whether the explorer hides its maps until the reader has guessed.
+        model: The model that was looked at, if the explorer may ask it to mask keys.
 
     Raises:
         ValueError: `mode` is not known, there is no record, or the first has no such query.
     """
-    layers = [records] if isinstance(records, AttentionRecord) else list(records)
-    first = _first(layers)
-    start = _start(first, query)
-    chosen, reason = _mode(checks.one_of("mode", mode, MODES))
+    scenes = gather(records, pairs)
+    layers = scenes[0].layers
+    start = _start(layers[0], query) if layers else 0
+    chosen, reason = _mode(checks.one_of("mode", mode, MODES), bool(layers))
     print(f"Explorer: {chosen}, {reason}.")
+    if chosen == "explorer":
+        from mqa_lib.explorer.widget import AttentionExplorer  # here, for anywidget may be missing
+
+        view = AttentionExplorer(scenes, start if layers else None, guess, model)
+        display(view)
+        return view
     if chosen == "widgets":
         explorer = Explorer(layers, start)
         display(explorer)
         return explorer
-    for record in layers:
-        top, left, bottom, right = first.query_cell_of(start)
-        there = record.query_at(int((top + bottom) / 2), int((left + right) / 2))
-        plots.show(plots.explorer_figure(record, there), plots.explorer_alt(record, there))
-        display(HTML(words.readout(record, there)))
+    for scene in scenes:
+        _show_static(scene, layers, start)
     return None
 
 
-def _mode(mode: str) -> tuple[str, str]:
+def _show_static(scene: Seen, layers: Sequence[AttentionRecord], start: int) -> None:
+    """Display a picture and a table of every layer, at the same place of the picture in each."""
+    for record in scene.layers:
+        top, left, bottom, right = layers[0].query_cell_of(start)
+        limits = record.image.shape
+        row, column = min(int((top + bottom) / 2), limits[0] - 1), min(int((left + right) / 2), limits[1] - 1)
+        there = record.query_at(row, column)
+        plots.show(plots.explorer_figure(record, there), plots.explorer_alt(record, there))
+        display(HTML(words.readout(record, there)))
+    if not scene.layers and scene.points is not None:
+        plots.show(plots.sampling_figure(scene.points), plots.sampling_alt(scene.points))
+
+
+def _mode(mode: str, has_layers: bool) -> tuple[str, str]:
     if mode != "auto":
         return mode, "as asked for"
     shell = get_ipython()
-    if shell is not None and hasattr(shell, "kernel"):
-        return "widgets", "because a notebook's kernel answers them; without it, see the picture beneath"
-    return "static", "because no notebook's kernel is running"
+    if shell is None or not hasattr(shell, "kernel"):
+        return "static", "because no notebook's kernel is running"
+    if find_spec("anywidget") is not None:
+        return (
+            "explorer",
+            "because anywidget is here; if nothing shows but this line, reload the browser's tab",
+        )
+    if has_layers:
+        return "widgets", "because anywidget is not installed; the kernel draws every picture"
+    return "static", "because anywidget is not installed"
 
 
 def _first(records: Sequence[AttentionRecord]) -> AttentionRecord:

@@ -40,6 +40,11 @@ def sentence(record: AttentionRecord, query: int, head: int) -> str:
     )
 
 
+def sharpest(record: AttentionRecord, query: int) -> int:
+    """Return the head that reads a single key most: the one that shows best what a layer can choose."""
+    return int(record.rows(query).reshape(record.num_heads, -1).max(axis=1).argmax())
+
+
 def readout(record: AttentionRecord, query: int, head: int | None = None, count: int = 5) -> str:
     """Return an HTML table of the strongest keys of every head, or of one, with its sentences and the caveat.
 

@@ -14,26 +14,35 @@ from mqa_lib.plots.style import HEAT, figure, image_axes
 
 FAINT, STRONG = 0.25, 0.8  # opacity of a key that is not read at all, and of the key read most
 _LONGEST = 800  # pixels of a photo in a page
-_QUALITY = 80
+_QUALITIES = (85, 75, 65, 55, 45, 35)
 _CHARACTERS = 150  # of a line as wide as a figure
 
 
-def photo(image: UInt8[np.ndarray, "height width 3"]) -> tuple[str, bytes]:
-    """Return the picture as a file for a page and what kind of file it is, the smaller of PNG and JPEG.
+def photo(image: UInt8[np.ndarray, "height width 3"], most: int = 80_000) -> tuple[str, bytes]:
+    """Return the picture as a file for a page and what kind of file it is, PNG or JPEG.
 
-    A large picture is made smaller; a small one stays as it is, to the pixel.
+    A large picture is made smaller; a small one stays as it is, to the pixel, where that takes few bytes.
+
+    Args:
+        image: The picture, RGB.
+        most: Bytes that a JPEG may take: its quality is lowered until it does, or can go no lower.
     """
     from PIL import Image
 
     picture = Image.fromarray(image)
     picture.thumbnail((_LONGEST, _LONGEST))
-    files = {"image/png": io.BytesIO(), "image/jpeg": io.BytesIO()}
-    picture.save(files["image/png"], "PNG", optimize=True)
-    picture.save(files["image/jpeg"], "JPEG", quality=_QUALITY, optimize=True)
-    kind = "image/png"
-    if max(image.shape) > _LONGEST // 2 and files["image/jpeg"].tell() < files[kind].tell():
-        kind = "image/jpeg"
-    return kind, files[kind].getvalue()
+    lossless = io.BytesIO()
+    picture.save(lossless, "PNG", optimize=True)
+    if max(image.shape) <= _LONGEST // 2 and lossless.tell() <= most:
+        return "image/png", lossless.getvalue()
+    for quality in _QUALITIES:
+        lossy = io.BytesIO()
+        picture.save(lossy, "JPEG", quality=quality, optimize=True)
+        if lossy.tell() <= most:
+            break
+    if lossless.tell() < lossy.tell():
+        return "image/png", lossless.getvalue()
+    return "image/jpeg", lossy.getvalue()
 
 
 def heat_png(weights: Float[np.ndarray, "rows columns"], largest: float) -> bytes:

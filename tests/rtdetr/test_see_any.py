@@ -71,7 +71,7 @@ def seen(request) -> tuple[nn.Module, list[record.AttentionRecord], SamplingReco
         )
         for name in names
     ]
-    core, batch = record._core_and_batch(model, image, SIZE)
+    core, batch = record.core_and_batch(model, image, SIZE)
     with torch.no_grad():
         core.eval()(batch)
     for hook in hooks:

@@ -28,7 +28,7 @@ def lab(tmp_path_factory):
     code = (
         "from mqa_lib import explorer, record\n"
         "layers = [record.AttentionRecord.load(f'{name}.npz') for name in ('one', 'two')]\n"
-        "view = explorer.show(layers)"
+        "view = explorer.show(layers, mode='widgets')"
     )
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=kernel)

@@ -163,18 +163,25 @@ def test_without_a_kernel_auto_mode_is_static_and_says_why(capsys, monkeypatch):
     assert capsys.readouterr().out == "Explorer: static, because no notebook's kernel is running.\n"
 
 
-def test_with_a_kernel_auto_mode_shows_widgets(capsys, monkeypatch):
+@pytest.mark.parametrize(("there", "kind"), [(True, "explorer"), (False, "widgets")])
+def test_with_a_kernel_auto_mode_takes_the_explorer_and_without_anywidget_the_sliders(
+    there, kind, capsys, monkeypatch
+):
     monkeypatch.setattr("mqa_lib.explorer.view.get_ipython", lambda: type("Shell", (), {"kernel": True})())
+    monkeypatch.setattr("mqa_lib.explorer.view.find_spec", lambda name: there or None)
     monkeypatch.setattr("mqa_lib.explorer.view.display", lambda *things, **_: None)
-    assert isinstance(explorer.show([made(5, 7)], query=3), explorer.Explorer)
-    assert capsys.readouterr().out.startswith("Explorer: widgets, because a notebook's kernel")
+    shown = explorer.show([made(5, 7)], query=3)
+    assert type(shown).__name__ == {"explorer": "AttentionExplorer", "widgets": "Explorer"}[kind]
+    assert shown.query == 3
+    said = capsys.readouterr().out
+    assert said.startswith(f"Explorer: {kind}, because anywidget is") and said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (((),), "`records` \\(=\\[\\]\\) is empty"),
-        ((made(5, 7), "film"), "`mode` \\(='film'\\).*auto, static, widgets"),
+        ((made(5, 7), "film"), "`mode` \\(='film'\\).*auto, explorer, static, widgets"),
         ((made(5, 7), "static", 35), "`query` \\(=35\\) must be from 0 to 34.*query_at"),
     ],
 )

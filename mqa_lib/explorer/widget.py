@@ -1,0 +1,114 @@
+"""The explorer in a notebook: an anywidget that computes in the browser, so that looking around needs no kernel."""
+
+import base64
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import anywidget
+import traitlets
+from torch import nn
+
+from mqa_lib import plots
+from mqa_lib.explorer import payload, words
+from mqa_lib.explorer.faithful import mask_check
+from mqa_lib.explorer.seen import Seen
+
+AVERAGE = -1
+NO_GUESS, ASKED = -2, -1  # of `guess`; from 0 on it is the number of the guessed key
+
+
+class AttentionExplorer(anywidget.AnyWidget):
+    """Point at a picture and see what every head reads there. All of the view's state is in the traits.
+
+    Set `query`, `head`, `layer` and the like from Python, and every view follows; what the reader chooses comes back.
+
+    Args:
+        scenes: What was seen, picture by picture.
+        query: Number of the first layer's query to start at; the one in the middle of the best detection, or of the
+            picture, if not given.
+        guess: Whether to hide the maps until the reader has guessed a key.
+        model: The model that was looked at, if the reader may ask the kernel to mask keys.
+
+    Source: the state lives in traits and the data in one of them, as anywidget's own guide advises.
+    """
+
+    _esm = payload.script()
+    _css = payload.style()
+    data = traitlets.Bytes(b"").tag(sync=True)
+    text = traitlets.Unicode("").tag(sync=True)
+    scene = traitlets.Int(0).tag(sync=True)
+    layer = traitlets.Int(0).tag(sync=True)
+    query = traitlets.Int(-1).tag(sync=True)
+    key = traitlets.Int(-1).tag(sync=True)
+    locked = traitlets.Bool(False).tag(sync=True)
+    head = traitlets.Int(AVERAGE).tag(sync=True)
+    direction = traitlets.Enum(["from", "to"], "from").tag(sync=True)
+    temperature = traitlets.Float(1.0).tag(sync=True)
+    scale = traitlets.Enum(["shared", "full", "own"], "shared").tag(sync=True)
+    colours = traitlets.Enum(["cividis", "viridis", "grey"], "cividis").tag(sync=True)
+    beside = traitlets.Int(-1).tag(sync=True)
+    detection = traitlets.Int(-1).tag(sync=True)
+    decoder_layer = traitlets.Int(-1).tag(sync=True)
+    guess = traitlets.Int(NO_GUESS).tag(sync=True)
+    checks = traitlets.Bool(False).tag(sync=True)
+    checked: "traitlets.List[dict[str, Any]]" = traitlets.List().tag(sync=True)
+
+    def __init__(
+        self,
+        scenes: Sequence[Seen],
+        query: int | None = None,
+        guess: bool = False,
+        model: nn.Module | None = None,
+    ) -> None:
+        self.scenes = list(scenes)
+        self._model = model
+        first = self.scenes[0]
+        packed = payload.pack(self.scenes)
+        # Colab loses the bytes of a widget that is made there (googlecolab/colab-cdn-widget-manager, issue 33).
+        on_colab = "google.colab" in sys.modules
+        given: dict[str, Any] = {"text": base64.b64encode(packed).decode()} if on_colab else {"data": packed}
+        if first.layers:
+            record = first.layers[0]
+            start = record.query_at(*first.middle) if query is None else query
+            given |= {"query": start, "head": words.sharpest(record, start), "locked": query is not None}
+        super().__init__(**given, guess=ASKED if guess else NO_GUESS, checks=model is not None)
+        self.on_msg(self._answer)
+
+    def sentence(self) -> str:
+        """Return what the explorer shows, in words."""
+        seen = self.scenes[self.scene]
+        if not seen.layers:
+            return plots.sampling_alt(seen.points) if seen.points else seen.name
+        record = seen.layers[self.layer]
+        if self.guess == ASKED:
+            row, column = divmod(self.query, record.query_grid[1])
+            return f"Query row {row}, column {column} of {words.layer_name(record)}. Which key will it read most?"
+        if self.head == AVERAGE:
+            return plots.explorer_alt(record, self.query)
+        return words.sentence(record, self.query, self.head)
+
+    def picture(self) -> bytes:
+        """Return what the explorer shows, as a picture that needs no kernel: every head, for the same query."""
+        seen = self.scenes[self.scene]
+        if not seen.layers:
+            return plots.png(plots.sampling_figure(seen.points)) if seen.points else b""
+        record = seen.layers[self.layer]
+        drawn = plots.query_figure if self.guess == ASKED else plots.explorer_figure
+        return plots.png(drawn(record, self.query))
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """Return the widget, and the picture and the sentence for where there is none."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        said = self.sentence()
+        data |= {"text/plain": said, "image/png": base64.b64encode(self.picture()).decode()}
+        return data, {**metadata, "image/png": {"alt": said}}
+
+    def _answer(self, _: object, content: dict[str, Any], __: object) -> None:
+        """Mask keys for the place that the reader asks about, and hand the result back in `checked`."""
+        asked = content.get("check")
+        if not isinstance(asked, dict) or self._model is None:
+            return
+        seen = self.scenes[self.scene]
+        found = mask_check(self._model, seen.image, int(asked["layer"]), int(asked["query"])).table()
+        self.checked = [*self.checked, {**found, "queries": [*found["queries"]]}]
