@@ -26,7 +26,8 @@ class MobileMQA(nn.Module):
     The layer goes through `torch.compile(fullgraph=True)`, `torch.export` and `torch.onnx.export(dynamo=True)` with
     dynamic height and width, autocast, `torch.func`, `torch.jit.trace` and pickling. With `query_strides`,
     `torch.export` wants sizes declared as multiples of the stride (`2 * Dim("height")`); `torch.jit.script` does not
-    read the shape annotations. A map in `channels_last` comes back so, and queries are not copied on the way.
+    read the shape annotations; derivatives of derivatives stop at PyTorch's fused kernel. A map in `channels_last`
+    comes back so, and queries are not copied on the way. `transfer` brings weights from timm and TensorFlow.
 
     Args:
         dim: Channels of the input map.

@@ -6,11 +6,13 @@ those is told which mistake it is; any other is told how far off it is, where, a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mqa_lib import checks, functional
+from mqa_lib.published import ALL, Defect, PublishedMQA
 
 Answer = Callable[..., Tensor]
 TOLERANCE = 1e-5  # of the largest right number: float32 passes, every listed mistake is far beyond
@@ -32,7 +34,7 @@ class Exercise:
     hint: str
     right: Answer | int
     mistakes: Mapping[str, Answer | int]
-    inputs: Mapping[str, Tensor | int] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def check(name: str, answer: object) -> Verdict:
     return _check_tensor(exercise, answer.detach())
 
 
-def inputs(name: str) -> dict[str, Tensor | int]:
+def inputs(name: str) -> dict[str, Any]:
     """Return what the exercise's function is called with, to try things on.
 
     Raises:
@@ -159,10 +161,13 @@ def _largest_error(answer: Tensor, expected: Tensor) -> float:
 
 
 def _told(exercise: Exercise) -> str:
-    return ", ".join(
-        f"`{name}` of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"`{name}={value}`"
-        for name, value in exercise.inputs.items()
-    )
+    return ", ".join(_told_one(name, value) for name, value in exercise.inputs.items())
+
+
+def _told_one(name: str, value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"`{name}` with " + ", ".join(_told_one(key, each) for key, each in value.items())
+    return f"`{name}` of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"`{name}={value}`"
 
 
 def _normal(*shape: int) -> Tensor:
@@ -171,6 +176,24 @@ def _normal(*shape: int) -> Tensor:
 
 def _softmax_of(scores: Callable[[Tensor, Tensor], Tensor], axis: int = -1) -> Answer:
     return lambda q, k: scores(q, k).softmax(axis)
+
+
+_MATRICES = {
+    name: _normal(*shape, 1, 1) / shape[1] ** 0.5
+    for name, shape in {"query": (39, 11), "key": (13, 11), "value": (13, 11), "output": (11, 39)}.items()
+}
+
+
+def _published(defects: Defect) -> Answer:
+    """Return what the article's layer gives when it makes just these mistakes."""
+
+    def answer(x: Tensor, matrices: Mapping[str, Tensor], num_heads: int) -> Tensor:
+        key_dim, dim = matrices["key"].shape[:2]
+        layer = PublishedMQA(dim, num_heads, key_dim, defects=defects).double().eval()
+        layer.load_state_dict({f"{name}.proj.weight": weight for name, weight in matrices.items()})
+        return layer(x).detach()
+
+    return answer
 
 
 SCALE = Exercise(
@@ -256,6 +279,38 @@ MERGE = Exercise(
     inputs={"read": _normal(2, 3, 77, 5), "height": 7, "width": 11},
 )
 
+LAYER = Exercise(
+    task="Write `mobile_mqa(x, matrices, num_heads)`: let every pixel of the map x read from all pixels, with the 1×1"
+    " convolutions `matrices` by name (query, key, value, output), and return a map of the size of x.",
+    hint="project, split (keys and values have one head), weigh, read, merge, project.",
+    right=lambda x, matrices, num_heads: functional.mobile_mqa(
+        x, {f"{name}.proj.weight": weight for name, weight in matrices.items()}, num_heads
+    ),
+    mistakes={
+        "the query map is cut by `view` or `reshape`, so a query is a piece of a row; see section 3.": _published(
+            Defect.QUERY_LAYOUT
+        ),
+        "the value map is cut by `view` or `reshape`, so a value is a piece of a row; see section 3.": _published(
+            Defect.VALUE_LAYOUT
+        ),
+        "the tokens that were read are laid into the map as they stand; swap the last two axes first.": _published(
+            Defect.OUTPUT_LAYOUT
+        ),
+        "queries and values are both cut by `view`, so their tokens are pieces of rows.": _published(
+            Defect.QUERY_LAYOUT | Defect.VALUE_LAYOUT
+        ),
+        "this is the layer of section 8, with all three layouts wrong and the scores scaled by the wrong"
+        " root.": _published(ALL & ~Defect.SQUARE_ONLY),
+        "the three layouts of section 8 are wrong; your scale is right.": _published(
+            Defect.QUERY_LAYOUT | Defect.VALUE_LAYOUT | Defect.OUTPUT_LAYOUT
+        ),
+        "the scores are divided by sqrt(key_dim // num_heads); key_dim is one head's size already.": _published(
+            Defect.SCALE
+        ),
+    },
+    inputs={"x": _normal(2, 11, 5, 7), "matrices": _MATRICES, "num_heads": 3},
+)
+
 KEYS = Exercise(
     task="How many keys does a map of 15 × 21 pixels have with kv_stride 2?",
     hint="a convolution of stride 2 with a padding of one pixel looks at rows 0, 2, 4 and so on; count them.",
@@ -274,5 +329,6 @@ EXERCISES: Mapping[str, Exercise] = {
     "03-split": SPLIT,
     "03-scale": SCALE,
     "03-merge": MERGE,
+    "03-layer": LAYER,
     "03-keys": KEYS,
 }

@@ -51,6 +51,8 @@ def takes_convolutions(q: Float[Tensor, "batch rows key_dim"], keys: int, dropou
         return False
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.backends.mkldnn.is_available():
         return False  # a compiler must see one operation, not a loop whose length depends on the size
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        return False  # `torch.func` neither maps a softmax in place nor computes scores twice
     return q.shape[1] * keys >= (1 if dropout else FEW)
 
 

@@ -19,7 +19,8 @@
 #
 # 1. builds the layer in steps of one or two lines, each with its shape,
 # 2. checks the result with four tests, whose answers come from three sources that do not share its code,
-# 3. puts a layer on the stand that was published and copied many times, and counts what is wrong with it.
+# 3. puts a layer on the stand that was published and copied many times, and proves each of its mistakes by a number,
+# 4. makes the right one fast without changing a number, and puts it into a network of other authors.
 #
 # You need to know what a convolution is, and what queries, keys and values are (notebook 2). At the end you will
 # have one test that fits any attention layer without strides or position codes, and three for any layer that timm
@@ -32,9 +33,10 @@
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown
+import timm
 from timm.layers import MultiQueryAttention2d
 
-from mqa_lib import MobileMQA, exercises, functional, plots, published
+from mqa_lib import MobileMQA, MobileMQABlock, exercises, fold, functional, plots, published, transfer
 
 # %% [markdown]
 # The sizes of our layer, and how exact "equal" has to be:
@@ -227,6 +229,35 @@ exercises.check("03-merge", merge)
 # `read.mT.flatten(1, 2).unflatten(-1, (height, width))`
 # </details>
 #
+# ### Your turn: the whole layer (6 minutes)
+#
+# Now all of it in one function, for any number of heads and a map that is not square. `matrices` holds the four 1×1
+# convolutions by name, as above. The check knows what the layer of section 8 would give, whole and in parts, and tells
+# you if you built it by accident.
+
+
+# %%
+def mobile_mqa(x, matrices, num_heads):
+    raise NotImplementedError  # return a map of the size of x
+
+
+exercises.check("03-layer", mobile_mqa)
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Three `F.conv2d`, your `split` for queries and (with one head) for keys and values, your `weights`, one matrix
+# product, your `merge`, one last `F.conv2d`.
+# </details>
+#
+# <details><summary>One solution</summary>
+#
+# ```python
+# q, k, v = (split(F.conv2d(x, matrices[n]), h) for n, h in (("query", num_heads), ("key", 1), ("value", 1)))
+# return F.conv2d(merge(weights(q, k) @ v, *x.shape[2:]), matrices["output"])
+# ```
+# </details>
+#
 # ## 6 · Fewer keys, and sizes that are odd
 #
 # Mobile MQA makes keys and values from a smaller map: a 3×3 depthwise convolution with a stride (`kv_stride`), and a
@@ -342,42 +373,41 @@ Markdown(
 # %% [markdown]
 # ### Which mistake does how much?
 #
-# Here every mistake is switched on alone; the rest of the layer is right:
+# Ten mistakes, each switched on alone in a layer that is right otherwise. Some move every number, some bite only on a
+# map, a size or a setting that hides them until then, so each has a measure that shows *it*; beside it stands what the
+# right layer gives, and how far the whole output moves:
 
 
 # %%
-def shown(found):
-    correlation = found.error or f"{found.correlation:.3f}"
-    return f"| {published.names(found.defects)} | {published.WRONG[found.defects]} | {correlation} |"
+def shown(proof):
+    name, moved = published.names(proof.defect), proof.deviation
+    wrong = moved.error[:72] or f"{proof.wrong:.3g}"
+    correlation = "" if moved.error else f"{moved.correlation:.3f}"
+    cells = (name, published.WRONG[proof.defect], proof.shown_by, wrong, f"{proof.right:.3g}", correlation)
+    return f"| {' | '.join(cells)} |"
 
 
-alone = [published.deviation(layer, square, defect) for defect in published.each()]
-Markdown("\n".join(["| mistake | the layer… | correlation |", "|---|---|---|", *map(shown, alone)]))
+proofs = published.evidence()
+header = "| mistake | the layer… | what shows it | with it | without | correlation |"
+Markdown("\n".join([header, "|---|---|---|---|---|---|", *map(shown, proofs)]))
 
 # %% [markdown]
 # Three layouts are wrong, each enough to lose the result; they are the `view` of section 3, made with the queries,
-# with the values, and backwards with the output. The scale is a milder mistake. The others show 1.000, because
-# *this* map on *this* call does not step on them. They wait:
+# with the values, and backwards with the output. The scale is a milder mistake, until there are more heads than
+# channels in a head. Two show a correlation of 1.000: nothing on this call steps on them. The last four stop with an
+# error or change the size, but only for strided queries, for maps that are not square, or in another memory format.
 
 # %%
 Defect = published.Defect
-strided = MobileMQA(DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM, value_dim=KEY_DIM, query_strides=2).double()
-traps = {
-    "a map of 16 × 12 pixels": published.deviation(layer, square[..., :12], Defect.SQUARE_ONLY),
-    "a map in channels_last": published.deviation(
-        layer, square.contiguous(memory_format=torch.channels_last), Defect.ROW_MAJOR_ONLY
-    ),
-    "strided queries": published.deviation(strided, square, Defect.QUERY_STRIDES),
-    "strided queries, repaired": published.deviation(strided, square, Defect.NO_UPSAMPLING),
-}
-for what, found in traps.items():
-    print(f"{what:26}{found.error[:84]}")
+silent = [published.names(p.defect) for p in proofs if p.deviation.correlation > 0.999]
+lost = [published.names(p.defect) for p in proofs if abs(p.deviation.correlation) < 0.1]
+print(f"silent on this call: {', '.join(silent)};   nothing left of the output: {', '.join(lost)}")
 
 # %% [markdown]
-# The second trap is the nastiest. ultralytics turns a model to `channels_last` by itself, and its maps follow: when it
-# trains on a GPU outside Windows (`engine/trainer.py`), and when it predicts on an x86 CPU under Linux or Windows
-# (`nn/autobackend.py`). We read that in the source of version 8.4.190 and did not measure it. A model that trained on
-# a CPU can stop in its first prediction.
+# The last one of the table is the nastiest. ultralytics turns a model to `channels_last` by itself, and its maps
+# follow: when it trains on a GPU outside Windows (`engine/trainer.py`), and when it predicts on an x86 CPU under Linux
+# or Windows (`nn/autobackend.py`). We read that in the source of version 8.4.190 and did not measure it. A model that
+# trained on a CPU can stop in its first prediction.
 #
 # ### What the scale does
 #
@@ -528,6 +558,84 @@ plots.show(fig, alt)
 # What these tests do *not* say is whether attention helps a detector, or at what cost. That is measured in notebooks 6
 # and 7. They are also no judgement on the article's idea, which is MobileNetV4's and sound.
 
+# %% [markdown]
+# ## 10 · The same numbers, faster
+#
+# Sharing the keys has one more consequence, and our layer lives on it. A score is a dot product of a query's channels
+# with a key. A 1×1 convolution gives dot products of a pixel's channels with a filter. So the scores of one picture
+# *are a 1×1 convolution whose filters are its keys*, and reading is another whose filters are the values. With keys of
+# each head's own that would not go: every head would need filters of its own.
+#
+# **Predict before you run:** what shape does the score map have for a map of 6 × 10 pixels, 4 heads and 60 keys?
+
+# %%
+pixels = q[:1].transpose(1, 2).flatten(1, 2)  # heads side by side: 240 queries of 16 channels
+as_map = pixels.mT[..., None]  # one column of pixels
+score_map = F.conv2d(as_map, k[0, 0, :, :, None, None] / KEY_DIM**0.5)
+read_map = F.conv2d(score_map.softmax(dim=1), v[0, 0].mT[..., None, None])
+print("score map", tuple(score_map.shape), " read map", tuple(read_map.shape))
+
+# %% [markdown]
+# The same numbers as before, in another order of axes:
+
+# %%
+by_convolution = read_map[0, :, :, 0].mT.view(HEIGHT * WIDTH, NUM_HEADS, KEY_DIM).transpose(0, 1)
+convolution_error = (by_convolution - read[0]).abs().max().item()
+assert convolution_error < EXACT
+print(f"largest difference from section 5: {convolution_error:.0e}")
+
+# %% [markdown]
+# On many CPUs PyTorch's convolutions run faster than the matrix products inside its fused attention, so `MobileMQA`
+# takes this road there when a map is large enough, block by block, so that the scores never fill the memory
+# (`mqa_lib.kernels`). How much that brings, and where nothing, is measured in
+# [notebook 7](07_measure_and_deploy.ipynb).
+#
+# For inference a layer can be *folded*: a trained BatchNorm multiplies and shifts each channel, and so does the
+# convolution beside it, so the two become one. One trap is left. The 3×3 convolution pads the *normalised* map with
+# zeros; after folding it pads the raw one, where zero means something else. What a border pixel gets must be corrected,
+# tap by tap. `fold` does that:
+
+# %%
+block = MobileMQABlock(DIM, NUM_HEADS, KEY_DIM, 2, 1.0).double()
+for _ in range(20):
+    block(torch.randn(4, DIM, HEIGHT, WIDTH, dtype=torch.float64) * 2 + 1)  # statistics worth folding
+folded = fold.fold(block)
+fold_error = (folded(x) - block.eval()(x)).abs().max().item()
+left = sum(isinstance(part, torch.nn.BatchNorm2d) for part in folded.modules())
+print(f"norms left: {left}; largest difference of the output: {fold_error:.0e}")
+
+# %% [markdown]
+# **Investigate (3 minutes):** set the correction to zero, `folded.attn.key.shift.zero_()`, run `folded(x)` again and
+# find out which pixels of the output change. Why do *all* of them?
+#
+# <details><summary>Answer</summary>
+#
+# Only the keys at the border are wrong then. But every query reads every key, so the mistake reaches every pixel. A
+# convolution would have kept it at the border, where one might have seen it.
+# </details>
+
+# %%
+assert fold_error < EXACT and left == 0
+
+# %% [markdown]
+# ## 11 · In somebody else's network
+#
+# The last proof is a real consumer. timm has MobileNetV4 hybrids, whose authors placed Mobile MQA in the last two
+# stages. We take every one of them out, put ours in with the same weights, and ask both networks about a picture. The
+# weights are drawn, since nothing is downloaded here; with `pretrained=True` the same two lines carry trained ones.
+
+# %%
+network = timm.create_model("mobilenetv4_hybrid_medium", num_classes=10).eval()
+photo = torch.randn(1, 3, 128, 128)
+with torch.no_grad():
+    theirs = network(photo)
+    count = transfer.replace_in(network)
+    consumer_error = ((network(photo) - theirs).abs().max() / theirs.std()).item()
+print(f"{count} layers replaced; largest difference of the logits: {consumer_error:.0e} of their spread")
+
+# %%
+assert count == 8 and consumer_error < 1e-3
+
 # %% tags=["result"]
 ours, theirs = max(verdict["Mobile MQA"].values()), min(verdict["the article's layer"].values())
 assert ours < 1e-10 < 0.1 < theirs
@@ -546,5 +654,7 @@ print(
 # - Four tests from three oracles: a slow specification, somebody else's implementation (its output and its gradient),
 #   an identity. The identity fits any attention layer without strides or position codes, the other three any layer that
 #   timm also has.
+# - With shared keys, attention is two convolutions whose filters are the keys and the values. Folding a norm across a
+#   padded convolution needs a correction at the border.
 #
 # **Next:** notebook 4 looks at what a trained layer attends to; notebook 5 puts it into RT-DETR.

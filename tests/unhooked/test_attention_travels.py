@@ -188,7 +188,7 @@ def test_on_the_meta_device_only_shapes_are_computed():
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-@pytest.mark.parametrize("few", [kernels.FEW], ids=["as a small map"])
+@pytest.mark.parametrize("few", [1, kernels.FEW], ids=["as a large map", "as a small map"])
 @pytest.mark.parametrize("options", VARIANTS, ids=named)
 def test_torch_func_gives_every_samples_output_and_gradients(options, few, monkeypatch):
     monkeypatch.setattr(kernels, "FEW", few)
