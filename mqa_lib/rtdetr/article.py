@@ -22,6 +22,14 @@ KEY_DIM = 48
 SHORT_RUN_LAYER_SCALE = 0.1  # larger than MobileNetV4's 1e-5, because our runs are short
 
 
+def takes_channels_last(network: nn.Module) -> bool:
+    """Return whether a network computes in channels_last, which the article's layer cannot: it regroups with view."""
+    return not any(
+        isinstance(layer, PublishedMQA) and Defect.ROW_MAJOR_ONLY in layer.defects
+        for layer in network.modules()
+    )
+
+
 class ArticleBottleneck(ResNetBlock):
     """A bottleneck whose 3×3 convolution hands its map to the article's layer before it is expanded.
 

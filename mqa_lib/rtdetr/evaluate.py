@@ -1,7 +1,6 @@
 """How well a trained detector does: ultralytics' mAP, and the one number that needs attention, the locks' colours."""
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,30 @@ from torchvision.ops import box_iou, nms
 from ultralytics import RTDETR
 
 from mqa_lib.datasets import yolo
+from mqa_lib.rtdetr import article
 from mqa_lib.rtdetr.build import quietly
-from mqa_lib.rtdetr.train import box_metrics
-
-
-@dataclass(frozen=True)
-class LockColours:
-    """Of the locks in a split: how many there are, how many were found, how many of those have the right colour."""
-
-    locks: int
-    found: int
-    right: int
-
-    @property
-    def share_right(self) -> float:
-        """Share of the found locks whose class names the right colour; guessing gives 0.25. NaN if none was found."""
-        return self.right / self.found if self.found else float("nan")
+from mqa_lib.rtdetr.colours import LockColours, Validator, count
+from mqa_lib.rtdetr.train import measured
 
 
 def evaluate(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 128) -> dict[str, Any]:
-    """Return mAP50, mAP50-95 and both for each class, on one split of a data set.
+    """Return mAP50, mAP50-95 and both for each class, on one split of a data set; of Keys & Locks the colours, too.
 
     Raises:
         DataError: The data set is not fit to be evaluated on.
     """
     report = yolo.checked(data)
+    seen: list[Validator] = []
     with tempfile.TemporaryDirectory(prefix="mqa_lib-") as scratch, quietly():
         resolved = yolo.write_resolved(report, Path(scratch) / "data.yaml")
-        quiet = {"verbose": False, "plots": False, "save": False, "workers": 0}
+        quiet = {"verbose": False, "plots": False, "save": False, "workers": 0, **_layout(model)}
         where = {"project": scratch, "name": "val", "exist_ok": True}
-        metrics = model.val(data=str(resolved), split=split, imgsz=imgsz, batch=32, **quiet, **where)
-    return box_metrics(metrics, model.names)
+        model.add_callback("on_val_end", seen.append)
+        try:
+            model.val(Validator, data=str(resolved), split=split, imgsz=imgsz, batch=32, **quiet, **where)
+        finally:
+            model.callbacks["on_val_end"].remove(seen.append)
+    return measured(seen[-1])
 
 
 def lock_colours(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 128) -> LockColours:
@@ -51,21 +43,23 @@ def lock_colours(model: RTDETR, data: str | Path, split: str = "val", imgsz: int
 
     A lock counts by the most confident lock box that overlaps it, whatever the confidence.
     """
-    locks = found = right = 0
+    counted = LockColours()
     for picture in sorted((Path(data).parent / "images" / split).glob("*.png")):
         truth = _truth(picture)
         truth = truth[truth[:, 0] > 0]
-        locks += len(truth)
-        result = model.predict(str(picture), imgsz=imgsz, conf=0.001, verbose=False, save=False)[0].boxes
-        guessed = result.cls > 0
-        overlap = box_iou(_corners(truth[:, 1:]), _corners(result.xywhn[guessed].double()))
-        for label, row in zip(truth[:, 0], overlap, strict=True):
-            close = row >= 0.5
-            if close.any():
-                found += 1
-                best = result.conf[guessed].masked_fill(~close, -1).argmax()
-                right += int(result.cls[guessed][best] == label)
-    return LockColours(locks, found, right)
+        quiet = {"verbose": False, "save": False, **_layout(model)}
+        result = model.predict(str(picture), imgsz=imgsz, conf=0.001, **quiet)[0].boxes
+        result = result[result.cls > 0]
+        boxes = _corners(result.xywhn.double())
+        counted += count(
+            _corners(truth[:, 1:]), truth[:, 0], boxes, result.cls.double(), result.conf.double()
+        )
+    return counted
+
+
+def _layout(model: RTDETR) -> dict[str, Any]:
+    """Return what ultralytics has to be told, which predicts in channels_last on an x86 CPU unless told otherwise."""
+    return {} if article.takes_channels_last(model.model) else {"channels_last": False}
 
 
 def lock_boxes(
@@ -78,7 +72,8 @@ def lock_boxes(
     more than one class there.
     """
     truth = _truth(Path(picture))
-    result = model.predict(str(picture), imgsz=imgsz, conf=confidence, verbose=False, save=False)[0].boxes
+    quiet = {"verbose": False, "save": False, **_layout(model)}
+    result = model.predict(str(picture), imgsz=imgsz, conf=confidence, **quiet)[0].boxes
     result = result[result.cls > 0]
     result = result[nms(result.xyxy, result.conf, iou_threshold=0.5)]
     overlap = box_iou(_corners(result.xywhn.double()), _corners(truth[:, 1:]))

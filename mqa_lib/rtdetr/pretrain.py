@@ -5,6 +5,9 @@ chance on the locks' colours. So a backbone first learns densely: each cell of i
 lies there: nothing, a key, or a lock of which colour. Every variant gets the same pictures, steps and schedule.
 """
 
+import hashlib
+import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +19,16 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from ultralytics import RTDETR
 
-from mqa_lib import checks
+from mqa_lib import checks, locking
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.datasets.keys_and_locks import CLASSES, Scene
-from mqa_lib.rtdetr.build import MODELS, load
+from mqa_lib.rtdetr import article
+from mqa_lib.rtdetr.build import MODELS, content_of, load
 from mqa_lib.rtdetr.weights import as_checkpoint
 
 STRIDES = (8, 16)
 _IGNORED = -100
+_METHOD = 1  # to be raised when a change here gives other backbones
 _NOTHING = 0  # then key, then the locks: one more than the index in CLASSES
 
 
@@ -119,8 +124,7 @@ def pretrain(
     Raises:
         ValueError: `model` is not a nano model of ours, or a number is smaller than 1.
     """
-    import json
-    from time import perf_counter
+    from time import perf_counter, process_time
 
     from tqdm.auto import tqdm
 
@@ -129,17 +133,17 @@ def pretrain(
     steps = checks.positive("pictures", pictures) // checks.positive("batch_size", batch_size)
     torch.manual_seed(seed)
     detector = load(model)
-    network = DenseBackbone(_backbone(detector)).to(
-        memory_format=torch.channels_last
-    )  # a third less time a step
+    torch.manual_seed(seed)  # so that nothing here depends on the detector's head, which drew numbers too
+    network = DenseBackbone(_backbone(detector))
+    if article.takes_channels_last(network):
+        network.to(memory_format=torch.channels_last)  # a third less time a step
     optimiser = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.2)
     weight = torch.ones(1 + len(CLASSES))
     weight[_NOTHING] = 0.2  # most cells are empty
-    start, history = perf_counter(), []
-    with tqdm(
-        _batches(seed + 1000, steps, batch_size), total=steps, desc=f"pretrain {model}", disable=None
-    ) as bar:
+    start, cpu_start, history = perf_counter(), process_time(), []
+    shown = {"total": steps, "desc": f"pretrain {model}", "leave": False, "disable": None}
+    with tqdm(_batches(seed + 1000, steps, batch_size), **shown) as bar:
         for step, (x, scenes) in enumerate(bar, start=1):
             network.train()
             losses = [
@@ -153,7 +157,12 @@ def pretrain(
             if step % max(1, steps // 10) == 0:
                 right = lock_accuracy(network)
                 history.append(
-                    {"pictures": step * batch_size, "seconds": perf_counter() - start, "lock accuracy": right}
+                    {
+                        "pictures": step * batch_size,
+                        "seconds": perf_counter() - start,
+                        "cpu_seconds": process_time() - cpu_start,
+                        "lock accuracy": right,
+                    }
                 )
                 bar.set_postfix({f"stride {stride}": f"{share:.2f}" for stride, share in right.items()})
     record = {
@@ -167,6 +176,43 @@ def pretrain(
     path = as_checkpoint(detector, path)
     path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
     return record
+
+
+def pretrain_once(
+    model: str,
+    path: str | Path,
+    folder: str | Path,
+    seed: int = 0,
+    pictures: int = 80_000,
+    batch_size: int = 64,
+) -> dict[str, Any]:
+    """Do what `pretrain` does, but train a backbone that other models have too only once; return its record.
+
+    Two models whose backbones have the same rows get the same backbone, and each its own head: as `pretrain` would have
+    made them, since it draws the weights of the backbone first.
+
+    Args:
+        model: A name in `MODELS`, of the nano size.
+        path: Where to write the checkpoint (.pt), and its record beside it (.json).
+        folder: Where backbones are kept, by a hash of everything that decides them.
+        seed: Seed of weights and pictures.
+        pictures: Pictures to train on, each new.
+        batch_size: Pictures a step.
+    """
+    recipe = {"seed": seed, "pictures": pictures, "batch_size": batch_size}
+    said = json.dumps([_METHOD, recipe, content_of(model)["backbone"]])
+    kept = Path(folder) / f"{hashlib.sha256(said.encode()).hexdigest()[:12]}.pt"
+    with locking.hold(kept.with_suffix(".lock"), wait=True):
+        if not kept.with_suffix(".json").exists():
+            pretrain(model, kept, **recipe)
+    torch.manual_seed(seed)
+    detector = load(model)
+    there = torch.load(kept, weights_only=False)["model"]
+    rows = len(content_of(model)["backbone"])
+    _backbone(detector).load_state_dict(there.model[:rows].state_dict())
+    path = as_checkpoint(detector, path)
+    shutil.copy(kept.with_suffix(".json"), path.with_suffix(".json"))
+    return json.loads(path.with_suffix(".json").read_text())
 
 
 def _backbone(detector: RTDETR) -> nn.Sequential:

@@ -1,159 +1,57 @@
 """Training through ultralytics' own trainer: checked data first, atomic checkpoints, resumable, a record as it goes."""
 
+import contextlib
 import json
-import shutil
+import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
-from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils import RANK
+from ultralytics.utils import RANK, SETTINGS
 
 from mqa_lib import checks
 from mqa_lib.datasets import yolo
+from mqa_lib.rtdetr import article, colours
 from mqa_lib.rtdetr.build import MODELS, content_of, load, quietly, source
 from mqa_lib.rtdetr.fit import check_variant
+from mqa_lib.rtdetr.recipe import Recipe, arguments
+from mqa_lib.rtdetr.trainer import EPOCH_MEASURED, Diverged, Trainer
 from mqa_lib.rtdetr.weights import as_checkpoint
 from mqa_lib.timing import commit, machine
 
-# Keys & Locks lives on colours and on pairs: mosaic would part keys from their locks, hue shifts would change classes.
-KEEPS_PAIRS: dict[str, Any] = {
-    "mosaic": 0.0,
-    "hsv_h": 0.0,
-    "hsv_s": 0.0,
-    "hsv_v": 0.0,
-    "translate": 0.0,
-    "scale": 0.0,
-}
-KEEPS_PAIRS |= {"fliplr": 0.5, "flipud": 0.5, "erasing": 0.0, "auto_augment": None, "close_mosaic": 0}
-EPOCH_MEASURED = "on_epoch_measured"  # an event of our own, before an epoch's checkpoint takes its place
 _PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "mqa-lib")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a training, but for the machine.
-
-    Args:
-        model: A name in `MODELS`, or a model file.
-        seed: Seed of weights and of the order of pictures.
-        epochs: Passes over the training pictures.
-        imgsz: Height and width in pixels that pictures are brought to.
-        batch: Pictures a step.
-        lr0: Learning rate after one epoch of warm-up; it falls to a twentieth of itself along a cosine.
-        pretrain_pictures: Pictures that the backbone sees before (see `mqa_lib.rtdetr.pretrain`); 0 for none.
-        keeps_pairs: Use only augmentation that leaves colours and pairs alone; otherwise ultralytics' default.
-    """
-
-    model: str
-    seed: int = 0
-    epochs: int = 8
-    imgsz: int = 128
-    batch: int = 16
-    lr0: float = 5e-4
-    pretrain_pictures: int = 0
-    keeps_pairs: bool = True
-
-
-class Trainer(RTDETRTrainer):
-    """ultralytics' trainer for RT-DETR, whose checkpoints a kill or a full disk cannot cut off.
-
-    It lives in an importable module on purpose: a process that ultralytics starts for each GPU imports it, and with it
-    the registration of our layers.
-    """
-
-    def train(self) -> None:
-        """Train here, or in a process for each of several GPUs; the folder keeps what lies in it already.
-
-        Before it starts those processes ultralytics would empty the folder, and with it record and data go.
-        """
-        if self.ddp:
-            self.resume = True  # read by nothing but that; what the processes are told stands in `args`
-        super().train()
-
-    def save_model(self) -> bool:
-        """Write the record and the checkpoints beside their places, then move them there; return whether they exist.
-
-        The record comes first: a kill between the two leaves an entry that the resumed epoch replaces, and never an
-        epoch without an entry.
-
-        Raises:
-            OSError: The disk is full; the checkpoints of the epoch before are untouched.
-        """
-        places = {name: getattr(self, name) for name in ("last", "best")}
-        drafts = {name: place.with_suffix(".part") for name, place in places.items()}
-        try:
-            self.run_callbacks(EPOCH_MEASURED)
-            self.last, self.best = drafts["last"], drafts["best"]
-            saved = super().save_model()
-        except OSError as error:
-            for draft in drafts.values():
-                draft.unlink(missing_ok=True)
-            raise OSError(
-                f"The checkpoint of epoch {self.epoch + 1} could not be written ({error.strerror}). "
-                f"Free some room and start the same command again: it goes on after epoch {self.epoch}."
-            ) from error
-        finally:
-            self.last, self.best = places["last"], places["best"]
-        for name, draft in drafts.items():
-            if draft.exists():
-                draft.replace(places[name])
-        return saved
-
-    def final_eval(self) -> None:
-        """Take the optimiser out of the checkpoints and measure the best one, working on copies until that is done.
-
-        Raises:
-            OSError: The disk is full; the checkpoints keep their optimiser and are whole.
-        """
-        if RANK > 0:  # one process writes the files; the others only help to measure
-            super().final_eval()
-            return
-        places = {name: getattr(self, name) for name in ("last", "best")}
-        drafts = {
-            name: place.with_name(f"{name}-draft.pt") for name, place in places.items() if place.exists()
-        }
-        try:
-            for name, draft in drafts.items():
-                shutil.copy(places[name], draft)
-                setattr(self, name, draft)
-            super().final_eval()
-        except OSError as error:
-            for draft in drafts.values():
-                draft.unlink(missing_ok=True)
-            raise OSError(
-                f"The final checkpoints could not be written ({error.strerror}). Free some room and start the same "
-                "command again: the trained weights are kept."
-            ) from error
-        finally:
-            self.last, self.best = places["last"], places["best"]
-        for name, draft in drafts.items():
-            draft.replace(places[name])
+class _Paused(Exception):
+    """Ends a training that was asked to go on another time."""
 
 
 class _Recorder:
     """Writes the record after every epoch, going on where a killed run left it."""
 
     def __init__(self, path: Path, record: dict[str, Any]) -> None:
-        self.path, self.record = path, record
+        self.path, self.record, self.cpu_start = path, record, time.process_time()
         if path.exists():
-            self.record |= {key: read_record(path)[key] for key in ("epochs", "finished")}
+            self.record |= read_record(path)  # commit and machine stay those that it began with
 
     def epoch_measured(self, trainer: Trainer) -> None:
         done = [entry for entry in self.record["epochs"] if entry["epoch"] <= trainer.epoch]
-        before = done[-1]["seconds"] if done else 0.0
+        before, cpu_before = (done[-1].get(key, 0.0) if done else 0.0 for key in ("seconds", "cpu_seconds"))
         entry = {
             "epoch": trainer.epoch + 1,
             "pictures": (trainer.epoch + 1) * len(trainer.train_loader.dataset),
             "seconds": round(before + time.time() - trainer.epoch_time_start, 1),
-            **box_metrics(trainer.validator.metrics, trainer.validator.names),
+            "cpu_seconds": round(cpu_before + time.process_time() - self.cpu_start, 1),
+            **measured(trainer.validator),
             "losses": {name: round(float(value), 4) for name, value in trainer.tloss.items()},
         }
         self.record["epochs"] = [*done, entry]
+        self.cpu_start = time.process_time()
         self.write()
 
     def write(self) -> None:
@@ -168,7 +66,7 @@ class _Bar:
     """One progress bar over all batches of a training, with the loss beside it."""
 
     def __init__(self, name: str) -> None:
-        self._bar = tqdm(desc=f"train {name}", unit=" batches", disable=None)
+        self._bar = tqdm(desc=name, unit=" batches", disable=None)
 
     def __enter__(self) -> "_Bar":
         return self
@@ -198,8 +96,21 @@ def box_metrics(metrics: Any, names: dict[int, str]) -> dict[str, Any]:
     return {"mAP50": round(float(box.map50), 4), "mAP50-95": round(float(box.map), 4), "classes": each}
 
 
+def measured(validator: colours.Validator) -> dict[str, Any]:
+    """Return what a validation found: mAP50, mAP50-95, both for each class, and the colours of locks, if any."""
+    found = box_metrics(validator.metrics, validator.names)
+    return found | ({"lock colours": asdict(validator.colours)} if validator.colours.locks else {})
+
+
 def train(
-    recipe: Recipe, data: str | Path, folder: str | Path, one_bar: bool = False, **options: Any
+    recipe: Recipe,
+    data: str | Path,
+    folder: str | Path,
+    one_bar: bool | str = False,
+    after_epoch: Callable[[dict[str, Any]], bool] | None = None,
+    stop_at_nan: bool = False,
+    backbones: str | Path | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Train, or go on with a training that was stopped, and return its record.
 
@@ -207,12 +118,18 @@ def train(
         recipe: What to train and how.
         data: YAML file of a data set in YOLO format; all of it is checked first.
         folder: Where weights/last.pt, weights/best.pt and record.json go. If a run was stopped there, it is resumed.
-        one_bar: Show one progress bar instead of ultralytics' own tables, which is better to read in a notebook.
+        one_bar: Show one progress bar instead of ultralytics' own tables, which is better to read in a notebook; a
+            text is written before it.
+        after_epoch: Called with the record when an epoch's checkpoint is written. If it returns true, the training
+            stops there, the record says that it is not finished, and the same call goes on with it.
+        stop_at_nan: Stop at the first loss that is not finite. Otherwise ultralytics goes back an epoch, three times.
+        backbones: Folder where pretrained backbones are kept for other runs that need the same; else they are not.
         **options: Further arguments of ultralytics' `train`, such as `device` or `workers`.
 
     Raises:
         DataError: The data set is not fit to be trained on.
         ValueError: The model is not known, or the folder holds a run of another recipe.
+        Diverged: The loss is not finite, and `stop_at_nan` was given.
         OSError: The disk is full.
     """
     origin = source(recipe.model)
@@ -230,12 +147,16 @@ def train(
     stage = _stage(folder, recipe.epochs)
     if stage != "finished":
         if recipe.pretrain_pictures:
-            options["pretrained"] = str(_pretrained(recipe, folder, recorder.record))
+            options["pretrained"] = str(_pretrained(recipe, folder, recorder.record, backbones))
         elif origin.suffix != ".yaml":
             options.setdefault("pretrained", str(as_checkpoint(load(origin), folder / "start.pt")))
         recorder.write()
         resolved = yolo.write_resolved(report, folder / "data.yaml")
-        _run(recipe, resolved, folder, recorder, one_bar, {**options, "resume": stage == "resumable"})
+        events = _events(recorder, after_epoch, stop_at_nan)
+        try:
+            _run(recipe, resolved, folder, events, one_bar, {**options, "resume": stage == "resumable"})
+        except _Paused:
+            return recorder.record
         recorder.record["epochs"] = read_record(record_file)["epochs"]  # perhaps written by another process
     recorder.record["finished"] = True
     recorder.write()
@@ -268,43 +189,90 @@ def _stage(folder: Path, epochs: int) -> str:
 
 
 def _run(
-    recipe: Recipe, data: Path, folder: Path, recorder: _Recorder, one_bar: bool, options: dict[str, Any]
+    recipe: Recipe,
+    data: Path,
+    folder: Path,
+    events: dict[str, Callable[[Any], None]],
+    one_bar: bool | str,
+    options: dict[str, Any],
 ) -> None:
     resumable = options.pop("resume")
     model = load(folder / "weights" / "last.pt" if resumable else source(recipe.model))
     if resumable and recipe.model in MODELS:
         check_variant(model.model, content_of(recipe.model), recipe.model)
-    model.add_callback(EPOCH_MEASURED, recorder.epoch_measured)
-    # Convolutions on a CPU are faster when the channels of a pixel lie together.
-    model.add_callback("on_pretrain_routine_end", lambda t: t.model.to(memory_format=torch.channels_last))
+    for event, call in events.items():
+        model.add_callback(event, call)
+    if not article.takes_channels_last(model.model):
+        options["channels_last"] = False
     wanted = {"resume": True} if resumable else {**arguments(recipe, data, folder), **options}
-    if not one_bar:
-        model.train(trainer=Trainer, **wanted)
-        return
-    with _Bar(recipe.model) as bar, quietly():
-        for event in ("on_train_start", "on_train_batch_end"):
-            model.add_callback(event, getattr(bar, event))
-        model.train(trainer=Trainer, verbose=False, **wanted)
+    with _without_idle_ray():
+        if not one_bar:
+            model.train(trainer=Trainer, **wanted)
+            return
+        with _Bar(one_bar if isinstance(one_bar, str) else f"train {recipe.model}") as bar, quietly():
+            for event in ("on_train_start", "on_train_batch_end"):
+                model.add_callback(event, getattr(bar, event))
+            model.train(trainer=Trainer, verbose=False, **wanted)
 
 
-def arguments(recipe: Recipe, data: Path, folder: Path) -> dict[str, Any]:
-    """Return what a recipe means in ultralytics' own arguments."""
-    return {
-        **{"optimizer": "AdamW", "lr0": recipe.lr0, "lrf": 0.05, "cos_lr": True, "warmup_epochs": 1.0},
-        **{"weight_decay": 1e-4, "nbs": recipe.batch, "batch": recipe.batch, "epochs": recipe.epochs},
-        **{"patience": recipe.epochs, "imgsz": recipe.imgsz, "seed": recipe.seed, "deterministic": False},
-        **{"warmup_bias_lr": 0.0, "cache": "ram", "plots": False, "pretrained": False, "data": str(data)},
-        **(KEEPS_PAIRS if recipe.keeps_pairs else {}),
-        **{"project": str(folder.parent), "name": folder.name, "exist_ok": True},
+def _events(
+    recorder: _Recorder, after_epoch: Callable[[dict[str, Any]], bool] | None, stop_at_nan: bool
+) -> dict[str, Callable[[Any], None]]:
+    """Return what is to be called when; only what was asked for, since several processes pickle it."""
+    events: dict[str, Callable[[Any], None]] = {
+        EPOCH_MEASURED: recorder.epoch_measured,
+        "on_pretrain_routine_end": _lay_out,
     }
+    if after_epoch is not None:
+
+        def saved(trainer: Trainer) -> None:
+            if after_epoch(recorder.record) and trainer.epoch + 1 < trainer.epochs:
+                raise _Paused
+
+        events["on_model_save"] = saved
+    if stop_at_nan:
+        events |= {"on_train_batch_end": _check_batch, "on_train_epoch_end": _check_loss}
+    return events
 
 
-def _pretrained(recipe: Recipe, folder: Path, record: dict[str, Any]) -> Path:
-    from mqa_lib.rtdetr.pretrain import pretrain
+def _lay_out(trainer: Trainer) -> None:
+    """Let the channels of a pixel lie together, in which convolutions on a CPU are faster."""
+    if article.takes_channels_last(trainer.model):
+        trainer.model.to(memory_format=torch.channels_last)
+
+
+def _check_batch(trainer: Trainer) -> None:
+    if not trainer.amp:  # with mixed precision a step whose numbers overflowed is left out, and all is well
+        _check_loss(trainer)
+
+
+def _check_loss(trainer: Trainer) -> None:
+    if not trainer.loss.isfinite():
+        raise Diverged(f"The loss is {trainer.loss.item()} in epoch {trainer.epoch + 1}.")
+
+
+@contextlib.contextmanager
+def _without_idle_ray() -> Iterator[None]:
+    """Keep ultralytics from importing Ray for its tuner, which takes seconds, where Ray is not at work already."""
+    before = SETTINGS["raytune"]
+    if "ray" not in sys.modules:
+        dict.__setitem__(SETTINGS, "raytune", False)  # past its own setter, which would write a file
+    try:
+        yield
+    finally:
+        dict.__setitem__(SETTINGS, "raytune", before)
+
+
+def _pretrained(recipe: Recipe, folder: Path, record: dict[str, Any], backbones: str | Path | None) -> Path:
+    from mqa_lib.rtdetr import pretrain
 
     path = folder / "pretrained.pt"
     if not path.with_suffix(".json").exists():
-        pretrain(recipe.model, path, recipe.seed, recipe.pretrain_pictures)
+        wanted = {"pictures": recipe.pretrain_pictures, "batch_size": recipe.pretrain_batch}
+        if backbones is None:
+            pretrain.pretrain(recipe.model, path, recipe.seed, **wanted)
+        else:
+            pretrain.pretrain_once(recipe.model, path, backbones, recipe.seed, **wanted)
     record["pretraining"] = json.loads(path.with_suffix(".json").read_text())
     return path
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 from ultralytics.models.rtdetr.train import RTDETRTrainer
-from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint
 
 from mqa_lib import rtdetr
 from mqa_lib.datasets import keys_and_locks
-from mqa_lib.rtdetr.train import Recipe, Trainer, arguments, train
+from mqa_lib.rtdetr.train import Diverged, Recipe, Trainer, arguments, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -214,3 +214,35 @@ def test_the_trainer_can_be_imported_by_a_process_that_knows_nothing_else():
         "MobileMQABlock"
         in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     )
+
+
+def test_a_training_stops_after_an_epoch_where_it_is_told_and_goes_on(data, tmp_path):
+    asked = []
+
+    def enough(record):
+        asked.append(numbers(record))
+        return True
+
+    record = train(RECIPE, data, tmp_path / "run", after_epoch=enough)
+    assert asked == [[1]] and not record["finished"]
+    again = train(RECIPE, data, tmp_path / "run", after_epoch=lambda record: False)
+    assert numbers(again) == [1, 2, 3] and again["finished"] and again["epochs"][0] == record["epochs"][0]
+
+
+def test_a_loss_that_is_no_number_stops_a_training_that_is_told_so(data, tmp_path, monkeypatch):
+    loss = RTDETRDetectionModel.loss
+
+    def broken(network, batch, preds=None):
+        total, items = loss(network, batch, preds)
+        done = (tmp_path / "run/weights/last.pt").exists()
+        return (total * float("nan") if done and network.training else total), items
+
+    monkeypatch.setattr(RTDETRDetectionModel, "loss", broken)
+    with pytest.raises(Diverged, match="The loss is nan in epoch 2"):
+        train(RECIPE, data, tmp_path / "run", stop_at_nan=True)
+    assert epochs(tmp_path / "run")[-1]["epoch"] == 1
+
+
+def test_the_articles_model_trains_and_is_measured_though_it_cannot_take_channels_last(data, tmp_path):
+    record = train(Recipe("rtdetr-nano-article", epochs=1, imgsz=64, batch=16), data, tmp_path / "run")
+    assert record["finished"] and record["epochs"][0]["lock colours"]["locks"] > 0
