@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "mqa_lib"
 # A module may import only from the ranks below its own, or from its own package.
 RANKS = (
-    {"checks", "bootstrap"},
+    {"checks", "bootstrap", "locking", "download"},
     {"functional", "cost", "timing", "pictures", "npz"},
     {"datasets"},
     {"kernels", "sampling"},
@@ -20,7 +20,7 @@ RANKS = (
     {"decoder"},
     {"probe", "record"},
     {"plots"},
-    {"explorer", "labs", "exercises", "rtdetr"},
+    {"explorer", "labs", "exercises", "rtdetr", "contact_sheet"},
     {"experiments", "doctor"},
     {"__main__"},
 )

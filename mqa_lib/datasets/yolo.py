@@ -5,6 +5,7 @@ The format: a YAML file with `names` and a folder of pictures for each split; be
 four as shares of the picture.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class Report:
     """What a data set holds and what is wrong with it.
 
     `problems` has one sentence for each offending file or setting, folders first; `pictures` and `objects` count by
-    split and by split and class; `folders` says where each split's pictures are.
+    split and by split and class; `folders` says where each split's pictures are. `notes` keep nobody from training.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Report:
     objects: Counter[tuple[str, int]] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     folders: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Return a page: counts, then the first problems and the number of the rest."""
@@ -45,6 +47,7 @@ class Report:
         for split, count in self.pictures.items():
             found = ", ".join(f"{name} {self.objects[split, index]}" for index, name in self.names.items())
             lines.append(f"  {split}: {count} pictures; {found}")
+        lines += [f"  (note) {note}" for note in self.notes[:SHOWN]]
         lines += [f"  {problem}" for problem in self.problems[:SHOWN]]
         if len(self.problems) > SHOWN:
             lines.append(f"  and {len(self.problems) - SHOWN} more")
@@ -83,6 +86,28 @@ def validate(path: str | Path) -> Report:
         elif split != "test":
             report.problems.insert(0, f"`{split}` is not in {path.name}. Add the folder of its pictures.")
     return report
+
+
+def fingerprint(path: str | Path) -> str:
+    """Return a SHA-256 of a data set's settings, its labels, and the names and sizes of its pictures.
+
+    Raises:
+        DataError: The settings cannot be read.
+    """
+    path, problems = Path(path), list[str]()
+    settings = _settings(path, problems)
+    if settings is None:
+        raise DataError(problems[0])
+    digest = hashlib.sha256(path.read_bytes())
+    root = path.parent.absolute() / (settings.get("path") or "")
+    for split in ("train", "val", "test"):
+        folder = root / settings[split] if settings.get(split) else None
+        for picture in sorted(folder.rglob("*")) if folder else ():
+            if picture.suffix.lower() in PICTURES:
+                label = _label_file(picture)
+                digest.update(f"{picture.name} {picture.stat().st_size}".encode())
+                digest.update(label.read_bytes() if label.is_file() else b"")
+    return digest.hexdigest()
 
 
 def write_resolved(report: Report, path: str | Path) -> Path:
@@ -203,6 +228,25 @@ def _label_lines(label: Path, names: dict[int, str]) -> Iterator[tuple[str | Non
             yield f"line {number}: holds something that is not a number.", -1
             continue
         yield _line_problem(values, number, names), int(values[0]) if np.isfinite(values[0]) else -1
+
+
+def labels(picture: Path, names: dict[int, str]) -> list[tuple[int, float, float, float, float, bool]]:
+    """Return the boxes of a picture as its label file has them, and whether each is fit to be trained on.
+
+    Lines that are no box at all are left out.
+    """
+    file = _label_file(picture)
+    found = []
+    for line in file.read_text(errors="replace").splitlines() if file.is_file() else ():
+        try:
+            values = np.array(line.split(), dtype=float)
+        except ValueError:
+            continue
+        if values.shape == (5,) and np.isfinite(values).all():
+            label, *box = values.tolist()
+            x, y, width, height = box
+            found.append((int(label), x, y, width, height, _line_problem(values, 1, names) is None))
+    return found
 
 
 def _line_problem(values: np.ndarray, number: int, names: dict[int, str]) -> str | None:

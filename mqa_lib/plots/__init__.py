@@ -11,6 +11,7 @@ from mqa_lib.plots.attention import (
     same_pixel_alt,
     same_pixel_figure,
 )
+from mqa_lib.plots.comparison import paired_dots, paired_dots_alt, seed_curves, seed_curves_alt
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.decoder import sampling_alt, sampling_figure
 from mqa_lib.plots.derivation import head_shapes, heat_maps, key_centres, scale_effect
@@ -40,6 +41,8 @@ __all__ = [
     "note_figure",
     "oracle_errors",
     "output_maps",
+    "paired_dots",
+    "paired_dots_alt",
     "photo",
     "png",
     "query_figure",
@@ -53,6 +56,8 @@ __all__ = [
     "scale_effect",
     "scenes",
     "score_memory",
+    "seed_curves",
+    "seed_curves_alt",
     "show",
     "time_ratios",
     "token_layout",

@@ -1,0 +1,70 @@
+"""A data set at a glance: some of its pictures side by side, with their boxes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mqa_lib import checks, plots
+from mqa_lib.datasets import yolo
+from mqa_lib.pictures import unreadable
+
+_SIDE = 480  # pixels of the longer side; more would not be seen
+
+
+def draw(report: yolo.Report, path: str | Path, count: int = 12) -> Path:
+    """Write a contact sheet to `path` and return it; boxes that lie outside or are of no class are dashed and crossed.
+
+    Args:
+        report: What was found in the data set.
+        path: Where to write, ending in .png.
+        count: Pictures, spread evenly over splits and within each.
+
+    Raises:
+        ValueError: `path` ends in something else, or there is not one picture that can be read.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise checks.refuse("sheet", path, "must end in .png", f"Use {path.with_suffix('.png')}.")
+    shown, boxes, titles = [], [], []
+    share = -(-checks.positive("count", count) // max(len(report.folders), 1))
+    for split, folder in report.folders.items():
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in yolo.PICTURES)
+        for index in np.unique(np.linspace(0, len(files) - 1, min(share, len(files))).astype(int)):
+            picture = _read(files[index])
+            if picture is not None:
+                shown.append(picture)
+                boxes.append(_boxes(files[index], picture.shape[:2], report.names))
+                titles.append(f"{split}: {files[index].name}")
+    if not shown:
+        raise checks.refuse("path", report.path, "has no picture that can be read", "See its problems.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(plots.png(plots.scenes(shown, boxes, titles)))
+    return path
+
+
+def _read(file: Path) -> np.ndarray | None:
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            image.thumbnail((_SIDE, _SIDE))
+            return np.asarray(image.convert("RGB"))
+    except unreadable():
+        return None
+
+
+def _boxes(
+    picture: Path, shape: tuple[int, ...], names: dict[int, str]
+) -> list[tuple[float, float, float, float, str, bool]]:
+    height, width = shape
+    return [
+        (
+            (x - w / 2) * width,
+            (y - h / 2) * height,
+            (x + w / 2) * width,
+            (y + h / 2) * height,
+            names.get(label, str(label)),
+            good,
+        )
+        for label, x, y, w, h, good in yolo.labels(picture, names)
+    ]

@@ -1,0 +1,256 @@
+"""Data sets in Pascal VOC's and in COCO's format, written anew in YOLO format, which everything here reads.
+
+Nothing is mended on the way: a box outside its picture comes out as one, and `yolo.validate` names it. Only what YOLO's
+format cannot say at all is left out, and told.
+"""
+
+import json
+import os
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mqa_lib.datasets.yolo import PICTURES, DataError
+
+
+@dataclass
+class Converted:
+    """A data set in YOLO format, and what was left out of it, one sentence for each thing.
+
+    Args:
+        path: Its YAML file.
+        left_out: Sentences.
+    """
+
+    path: Path
+    left_out: list[str] = field(default_factory=list)
+
+
+Box = tuple[str, float, float, float, float]  # class, then left, top, right, bottom as shares of the picture
+
+
+def kind_of(path: str | Path) -> str:
+    """Return the format of a data set: "yolo", "voc" or "coco", by the files that it has.
+
+    Raises:
+        DataError: It has none of the files by which they are known.
+    """
+    path = Path(path)
+    if path.suffix in (".yaml", ".yml") or (path / "data.yaml").exists():
+        return "yolo"
+    if _voc_root(path) is not None:
+        return "voc"
+    if path.suffix == ".json" or _coco_files(path):
+        return "coco"
+    raise DataError(
+        f"{path} is no data set in YOLO format (data.yaml), VOC (Annotations/*.xml) or COCO (annotations/*.json). "
+        "Check the path."
+    )
+
+
+def to_yolo(path: str | Path, out: str | Path) -> Converted:
+    """Write a data set in VOC's or COCO's format to the folder `out` in YOLO format; its own files stay as they are.
+
+    Args:
+        path: Folder of the set, or a COCO file with a folder of pictures beside it.
+        out: Folder to write.
+
+    Raises:
+        DataError: The set cannot be read, or names a picture that is not there.
+    """
+    return from_voc(path, out) if kind_of(path) == "voc" else from_coco(path, out)
+
+
+def from_voc(path: str | Path, out: str | Path, names: Sequence[str] = ()) -> Converted:
+    """Write a VOC set, with the splits of its ImageSets/Main or all of it as train and val.
+
+    Args:
+        path: Folder with Annotations and JPEGImages, or one above it.
+        out: Folder to write.
+        names: The classes in their order; those that occur, in alphabetical order, if not given.
+
+    Raises:
+        DataError: An annotation cannot be read, or its picture is not there.
+    """
+    root = _voc_root(Path(path))
+    if root is None:
+        raise DataError(f"{path} has no folder Annotations with XML files. Check the path.")
+    converted = Converted(Path(out) / "data.yaml")
+    read = {
+        file.stem: _voc_boxes(file, converted.left_out)
+        for file in sorted((root / "Annotations").glob("*.xml"))
+    }
+    pictures = {
+        file.stem: file for file in (root / "JPEGImages").glob("*") if file.suffix.lower() in PICTURES
+    }
+    if missing := sorted(read.keys() - pictures.keys()):
+        raise DataError(
+            f"{len(missing)} annotations have no picture in JPEGImages, the first is {missing[0]}.xml."
+        )
+    names = list(names) or sorted({box[0] for boxes in read.values() for box in boxes})
+    splits = _voc_splits(root, list(read))
+    for split, stems in splits.items():
+        if absent := sorted(set(stems) - read.keys()):
+            raise DataError(f"{split}.txt names {absent[0]}, which has no annotation. Mend the list.")
+        _write(Path(out), split, [(pictures[stem], read[stem]) for stem in stems], names)
+    _write_yaml(converted.path, list(splits), names)
+    return converted
+
+
+def from_coco(path: str | Path, out: str | Path) -> Converted:
+    """Write a COCO set: a JSON file for each split, whose name says which; a single file serves as train and val.
+
+    Args:
+        path: A COCO file, or a folder with annotations/*.json, its pictures somewhere below.
+        out: Folder to write.
+
+    Raises:
+        DataError: A file cannot be read, or names a picture that is not there.
+    """
+    path = Path(path)
+    files = [path] if path.suffix == ".json" else _coco_files(path)
+    root = path.parent if path.suffix == ".json" else path
+    read = {_split_of(file.stem): _coco(file) for file in files}
+    if len(read) == 1:
+        only = next(iter(read.values()))
+        read = {"train": only, "val": only}
+    categories = {entry["id"]: entry["name"] for said in read.values() for entry in said["categories"]}
+    names = [categories[key] for key in sorted(categories)]
+    pictures: dict[str, list[Path]] = {}
+    for file in root.rglob("*"):
+        if file.suffix.lower() in PICTURES:
+            pictures.setdefault(file.name, []).append(file)
+    for split, said in read.items():
+        _write(Path(out), split, _coco_pairs(said, split, categories, pictures), names)
+    converted = Converted(Path(out) / "data.yaml")
+    _write_yaml(converted.path, list(read), names)
+    return converted
+
+
+def _voc_root(path: Path) -> Path | None:
+    if not path.is_dir():
+        return None
+    places = (path, *sorted(inner for inner in path.iterdir() if inner.is_dir()))
+    return next((root for root in places if any((root / "Annotations").glob("*.xml"))), None)
+
+
+def _voc_boxes(file: Path, left_out: list[str]) -> list[Box]:
+    try:
+        said = ET.parse(file).getroot()
+        width, height = (int(_text(said, f"size/{side}")) for side in ("width", "height"))
+        found = []
+        for number, entry in enumerate(said.iter("object"), start=1):
+            left, top, right, bottom = (
+                float(_text(entry, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
+            )
+            if right <= left or bottom <= top:
+                left_out.append(f"{file.name}, object {number}: its box is empty.")
+                continue
+            # VOC counts pixels from 1 and names the last one inside; some makers count from 0.
+            left, top = max(left - 1, 0.0), max(top - 1, 0.0)
+            found.append((_text(entry, "name"), left / width, top / height, right / width, bottom / height))
+        return found
+    except (ET.ParseError, ValueError, ZeroDivisionError, OSError) as error:
+        raise DataError(
+            f"{file.name} cannot be read as an annotation of VOC ({error}). Mend or remove it."
+        ) from error
+
+
+def _text(entry: ET.Element, path: str) -> str:
+    found = entry.find(path)
+    if found is None or found.text is None:
+        raise ValueError(f"it has no {path}")
+    return found.text.strip()
+
+
+def _voc_splits(root: Path, stems: list[str]) -> dict[str, list[str]]:
+    lists = root / "ImageSets" / "Main"
+    found = {
+        split: (lists / f"{split}.txt").read_text().split()
+        for split in ("train", "val", "test")
+        if (lists / f"{split}.txt").exists()
+    }
+    return found if "train" in found and "val" in found else {"train": stems, "val": stems}
+
+
+def _coco_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    return sorted(
+        {*(path / "annotations").glob("*.json"), *path.glob("*.json"), *path.glob("*/_annotations.coco.json")}
+    )
+
+
+def _split_of(stem: str) -> str:
+    return next((split for split in ("train", "test") if split in stem.lower()), "val")
+
+
+def _coco(file: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(said.get(key), list) for key in ("images", "annotations", "categories")):
+            raise ValueError("it has no images, annotations and categories")
+        return said
+    except (ValueError, AttributeError, OSError) as error:
+        raise DataError(
+            f"{file.name} cannot be read as a file of COCO ({error}). Mend or remove it."
+        ) from error
+
+
+def _coco_pairs(
+    said: dict[str, Any], split: str, categories: dict[int, str], pictures: dict[str, list[Path]]
+) -> Iterable[tuple[Path, list[Box]]]:
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for entry in said["annotations"]:
+        by_image.setdefault(entry["image_id"], []).append(entry)
+    for image in said["images"]:
+        found = pictures.get(Path(image["file_name"]).name, [])
+        if not found:
+            raise DataError(
+                f"{split}: the picture {image['file_name']} is not there. Put it beside the JSON file."
+            )
+        nearest = next((file for file in found if split in str(file.parent).lower()), found[0])
+        width, height = image["width"], image["height"]
+        boxes = [
+            (categories[entry["category_id"]], x / width, y / height, (x + w) / width, (y + h) / height)
+            for entry in by_image.get(image["id"], [])
+            if not entry.get("iscrowd")
+            for x, y, w, h in [entry["bbox"]]
+        ]
+        yield nearest, boxes
+
+
+def _write(out: Path, split: str, pairs: Iterable[tuple[Path, list[Box]]], names: Sequence[str]) -> None:
+    for folder in ("images", "labels"):
+        (out / folder / split).mkdir(parents=True, exist_ok=True)
+    for picture, boxes in pairs:
+        there = out / "images" / split / picture.name
+        if not there.exists():
+            _link_or_copy(picture, there)
+        lines = [
+            f"{names.index(name)} {(left + right) / 2:.6f} {(top + bottom) / 2:.6f} "
+            f"{right - left:.6f} {bottom - top:.6f}\n"
+            for name, left, top, right, bottom in boxes
+        ]
+        (out / "labels" / split / f"{picture.stem}.txt").write_text("".join(lines))
+
+
+def _link_or_copy(picture: Path, there: Path) -> None:
+    try:
+        os.link(picture, there)  # costs no room; not across disks, and not on every file system
+    except OSError:
+        draft = there.with_suffix(".part")
+        shutil.copyfile(picture, draft)
+        draft.replace(there)
+
+
+def _write_yaml(path: Path, splits: Sequence[str], names: Sequence[str]) -> None:
+    import yaml
+
+    said: dict[str, Any] = {split: f"images/{split}" for split in splits}
+    path.write_text(
+        yaml.safe_dump({**said, "names": dict(enumerate(names))}, sort_keys=False, allow_unicode=True)
+    )

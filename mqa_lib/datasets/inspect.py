@@ -1,0 +1,61 @@
+"""A closer look at a data set than training needs: of any of three formats, and across its splits."""
+
+import hashlib
+from pathlib import Path
+
+from mqa_lib.datasets import convert, yolo
+from mqa_lib.datasets.yolo import PICTURES, Report
+
+_NAMED = 3
+
+
+def inspect(path: str | Path, scratch: str | Path) -> Report:
+    """Return the report of a data set in YOLO, VOC or COCO format, with what only a look at the whole shows.
+
+    Beyond what `yolo.validate` finds: classes without an object, pictures that are in two splits, and what could not be
+    said in YOLO format.
+
+    Args:
+        path: A YAML file or folder in YOLO format, a folder of VOC, a file or folder of COCO.
+        scratch: Folder for the set in YOLO format, where it is in another one.
+    """
+    path, left_out = Path(path), []
+    if path.exists() and convert.kind_of(path) != "yolo":
+        converted = convert.to_yolo(path, scratch)
+        path, left_out = converted.path, converted.left_out
+    report = yolo.validate(path)
+    report.problems.extend(duplicates(report))
+    report.notes.extend(left_out + empty_classes(report))
+    return report
+
+
+def empty_classes(report: Report) -> list[str]:
+    """Return a sentence for every split in which classes have no object, though the split has some."""
+    said = []
+    for split in report.pictures:
+        counts = {name: report.objects[split, index] for index, name in report.names.items()}
+        lacking = [name for name, count in counts.items() if not count]
+        if lacking and any(counts.values()):
+            said.append(
+                f"`{split}`: no object of {', '.join(lacking)}. Nothing about it can be learnt or measured there."
+            )
+    return said
+
+
+def duplicates(report: Report) -> list[str]:
+    """Return a sentence for every two splits that share pictures, told by the SHA-256 of the files."""
+    seen: dict[str, dict[str, str]] = {}
+    for split, folder in report.folders.items():
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+        seen[split] = {hashlib.sha256(file.read_bytes()).hexdigest(): file.name for file in files}
+    said, splits = [], list(seen)
+    for index, first in enumerate(splits):
+        for second in splits[index + 1 :]:
+            shared = [name for digest, name in seen[second].items() if digest in seen[first]]
+            if shared:
+                more = f" and {len(shared) - _NAMED} more" if len(shared) > _NAMED else ""
+                said.append(
+                    f"`{second}`: {len(shared)} pictures are in `{first}` too: {', '.join(shared[:_NAMED])}{more}. "
+                    "What is measured there would be too good."
+                )
+    return said

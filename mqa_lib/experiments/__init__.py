@@ -1,0 +1,49 @@
+"""Experiments: runs as records, grids of runs that can be stopped and spread, and statistics that hold."""
+
+from mqa_lib.experiments.bundled import BUNDLED, BUNDLED_EPOCHS, BUNDLED_SET, PRETRAIN_PICTURES, train_bundled
+from mqa_lib.experiments.grid import Grid, Run, read_grid
+from mqa_lib.experiments.records import (
+    best_epoch,
+    key_map50,
+    lock_map50,
+    read_runs,
+    right_colours,
+    score_table,
+    table,
+)
+from mqa_lib.experiments.runner import compare
+from mqa_lib.experiments.statistics import (
+    METRICS,
+    Paired,
+    conclusion,
+    curves,
+    paired,
+    scores,
+    summary_table,
+)
+
+__all__ = [
+    "BUNDLED",
+    "BUNDLED_EPOCHS",
+    "BUNDLED_SET",
+    "METRICS",
+    "PRETRAIN_PICTURES",
+    "Grid",
+    "Paired",
+    "Run",
+    "best_epoch",
+    "compare",
+    "conclusion",
+    "curves",
+    "key_map50",
+    "lock_map50",
+    "paired",
+    "read_grid",
+    "read_runs",
+    "right_colours",
+    "score_table",
+    "scores",
+    "summary_table",
+    "table",
+    "train_bundled",
+]

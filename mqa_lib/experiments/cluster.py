@@ -1,0 +1,59 @@
+"""The runs of a grid spread over a Ray cluster: a run whose machine or process dies goes on elsewhere."""
+
+from pathlib import Path
+from typing import Any
+
+from mqa_lib.experiments.grid import Grid, Run
+from mqa_lib.experiments.runner import Say, Train, keep, outcome, perform, record_of
+
+LOCAL = "local"
+_LIVES = 5  # how often a run may lose its process
+
+
+def spread(
+    grid: Grid, todo: list[Run], places: Path, work: Path, address: str, train: Train | None, say: Say
+) -> None:
+    """Do the runs on a cluster, each on as many cores as it has threads, and write their records here.
+
+    Every machine needs this library, and has to see the folder `work` under the same path: that is where a run that
+    lost its process finds its last whole epoch. Without that it begins anew.
+
+    Args:
+        grid: The grid.
+        todo: Those of its runs that are wanted.
+        places: Folder of the records.
+        work: Folder for data, checkpoints and pretrained backbones.
+        address: The cluster's address, "auto", or "local" to start one on this machine.
+        train: What trains, instead of `mqa_lib.rtdetr.train.train`.
+        say: What takes a line of progress.
+
+    Raises:
+        ValueError: Ray is not installed.
+        ConnectionError: No cluster answers at the address.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("`--ray` needs Ray. Install it with `pip install 'mqa-lib[cluster]'`.") from error
+    own = not ray.is_initialized()
+    try:
+        if own:
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+            ray.init(**quiet, include_dashboard=False) if address == LOCAL else ray.init(address, **quiet)
+        # `max_retries` is for processes that die. An error of the training itself would only come again.
+        do = ray.remote(num_cpus=grid.threads, max_retries=_LIVES)(perform)
+        waiting = {do.remote(run, grid.name, grid.threads, work, run.title, None, train): run for run in todo}
+        while waiting:
+            (done, *_), _ = ray.wait(list(waiting))
+            run = waiting.pop(done)
+            try:
+                record = ray.get(done)
+            except ray.exceptions.RayError as error:  # the others go on, and this one remains
+                say(f"{run.title}: {str(error).strip().splitlines()[-1]}")
+                continue
+            keep(record, record_of(places, run))
+            over = len(grid.runs) - len(waiting)
+            say(f"{over}/{len(grid.runs)} {run.title}: {outcome(record)}")
+    finally:
+        if own:
+            ray.shutdown()

@@ -1,0 +1,188 @@
+"""A grid of runs in one small file: variants × seeds × data × schedule, read whole before anything starts.
+
+The file is YAML. `schedule` has arguments of `mqa_lib.rtdetr.train.Recipe`; an arm may replace any of them::
+
+    data: {keys_and_locks: {train: 2400, val: 320, test: 480, seed: 1, size: 128}}
+    schedule: {epochs: 10, imgsz: 128, batch: 16, lr0: 0.0005}
+    seeds: [0, 1, 2]
+    threads: 1
+    arms:
+      pretrained: {variants: [rtdetr-nano-stock, rtdetr-nano-mobile-mqa], schedule: {pretrain_pictures: 24000}}
+      from-scratch: {variants: [rtdetr-nano-stock, rtdetr-nano-mobile-mqa]}
+
+`data` is one of `keys_and_locks` (arguments of `generate`), `bccd` (a folder, or nothing to fetch it) and `path` (a
+YAML file in YOLO format, seen from the grid's folder).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mqa_lib import checks
+from mqa_lib.datasets import yolo
+
+_KEYS = ("data", "schedule", "seeds", "threads", "arms")
+_ARM_KEYS = ("variants", "schedule", "seeds", "data")
+_DATA = ("keys_and_locks", "bccd", "path")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a grid.
+
+    Args:
+        arm: What sets it apart beside variant and seed, such as "from-scratch".
+        recipe: Every argument of its `Recipe`.
+        data: Its data, as the grid says it.
+        identity: A hash of all that decides the result but for the library's version.
+    """
+
+    arm: str
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    identity: str
+
+    @property
+    def title(self) -> str:
+        """What to call it in a line of progress."""
+        return f"{Path(self.recipe['model']).stem}, {self.arm}, seed {self.recipe['seed']}"
+
+    @property
+    def name(self) -> str:
+        """The name of its folder and its record; another recipe or other data give another one."""
+        model, seed = Path(self.recipe["model"]).stem, self.recipe["seed"]
+        return f"{model}-{self.arm}-seed{seed}-{self.identity}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All runs of an experiment, every variant with the first seed before any with the second.
+
+    Args:
+        name: The experiment's name, which is its file's.
+        threads: Threads that a run computes with.
+        runs: The runs.
+    """
+
+    name: str
+    threads: int
+    runs: tuple[Run, ...]
+
+
+def read_grid(file: str | Path) -> Grid:
+    """Return the grid of a file; everything in it is looked at now.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is no grid: an entry or a variant is not known, a number is none, or a run comes twice.
+    """
+    import yaml
+
+    file = Path(file)
+    if not file.exists():
+        raise FileNotFoundError(
+            f"`file` (={file}) does not exist. Grids of this project are in data/experiments."
+        )
+    try:
+        said = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise checks.refuse("file", file.name, f"is not YAML in UTF-8 ({reason})", "Mend it.") from error
+    said = _entries("file", said, _KEYS)
+    if not isinstance(said.get("arms"), dict) or not said["arms"]:
+        raise checks.refuse(
+            "arms", said.get("arms"), "must name at least one arm", "See `mqa_lib.experiments.grid`."
+        )
+    arms = {
+        arm: {**said, **_entries(f"arms: {arm}", own, _ARM_KEYS), "schedule": _merged(said, own)}
+        for arm, own in said["arms"].items()
+    }
+    runs = tuple(_runs(arms, file.parent))
+    names = [run.name for run in runs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise checks.refuse(
+            "file", file.name, f"holds a run twice: {', '.join(twice)}", "Leave one of them out."
+        )
+    threads = checks.positive("threads", said.get("threads", 1))
+    return Grid(file.stem, threads, runs)
+
+
+def _runs(arms: Mapping[str, dict[str, Any]], home: Path) -> Iterator[Run]:
+    from mqa_lib.rtdetr.recipe import Recipe
+
+    settable = [field.name for field in fields(Recipe) if field.name not in ("model", "seed")]
+    for arm, said in arms.items():
+        _entries("schedule", said["schedule"], settable)
+        if said["schedule"].keys() & {"epochs", "imgsz", "batch"}:
+            for key in ("epochs", "imgsz", "batch"):
+                checks.positive(key, said["schedule"].get(key, 1))
+        for key in ("variants", "seeds"):
+            if not isinstance(said.get(key), list) or not said[key]:
+                raise checks.refuse(
+                    key, said.get(key), f"must be a list, in arm {arm}", "Write it as [a, b]."
+                )
+    contents = {name: _content(name, home) for said in arms.values() for name in said["variants"]}
+    data = {arm: _data(said.get("data"), home) for arm, said in arms.items()}
+    seeds = dict.fromkeys(seed for said in arms.values() for seed in said["seeds"])
+    for seed in seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise checks.refuse("seeds", seed, "must be whole numbers of at least 0", "Use [0, 1, 2].")
+        for arm, said in arms.items():
+            for name in said["variants"] if seed in said["seeds"] else ():
+                model = name if Path(name).suffix == "" else str((home / name).absolute())
+                recipe = asdict(Recipe(model, seed, **said["schedule"]))
+                known = {**recipe, "model": contents[name]}
+                decides = json.dumps([known, data[arm][1]], sort_keys=True, default=str)
+                identity = hashlib.sha256(decides.encode()).hexdigest()[:8]
+                yield Run(arm, recipe, data[arm][0], identity)
+
+
+def _entries(where: str, said: Any, known: Any) -> dict[str, Any]:
+    if not isinstance(said, dict):
+        raise checks.refuse(where, said, "must be entries with a name", f"Use some of: {', '.join(known)}.")
+    for key in said:
+        if key not in known:
+            raise checks.refuse(where, key, "is not known there", f"Use one of: {', '.join(known)}.")
+    return said
+
+
+def _merged(said: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    both = (said.get("schedule") or {}, own.get("schedule") or {})
+    return {key: value for part in both for key, value in _entries("schedule", part, part).items()}
+
+
+def _content(name: str, home: Path) -> Any:
+    """Return what a variant's file says, so that a model file that was changed makes another run.
+
+    Raises:
+        ValueError: The name is not known.
+        FileNotFoundError: The file does not exist.
+    """
+    from mqa_lib.rtdetr.build import content_of, source
+
+    if Path(name).suffix == "":
+        return content_of(name)
+    return hashlib.sha256(source(home / name).read_bytes()).hexdigest()
+
+
+def _data(said: Any, home: Path) -> tuple[dict[str, Any], Any]:
+    """Return the data as a run keeps them, and what tells them apart from others."""
+    entries = _entries("data", said, _DATA)
+    if len(entries) != 1:
+        raise checks.refuse("data", entries, "must be one of several", f"Use one of: {', '.join(_DATA)}.")
+    kind, settings = next(iter(entries.items()))
+    if kind == "keys_and_locks":
+        known = ("train", "val", "test", "seed", "size")
+        return {kind: _entries(kind, settings or {}, known)}, entries
+    if kind == "bccd":
+        from mqa_lib.datasets import bccd
+
+        folder = str((home / settings).absolute()) if settings else None
+        return {kind: folder}, {kind: bccd.COMMIT}
+    path = (home / settings).absolute()
+    if not path.exists():
+        raise FileNotFoundError(f"`data` (={settings}) does not exist beside the grid. Check its path.")
+    return {kind: str(path)}, {kind: yolo.fingerprint(path)}

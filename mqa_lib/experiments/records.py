@@ -1,0 +1,83 @@
+"""Runs as records: what was recorded of each, read and put into tables."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mqa_lib import checks
+
+
+def read_runs(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the records of a folder such as `data/runs`, ordered by file name.
+
+    Raises:
+        FileNotFoundError: The folder does not exist or holds no record.
+    """
+    files = sorted(Path(folder).glob("*.json"))
+    if not files:
+        raise FileNotFoundError(
+            f"`folder` (={folder}) holds no record (*.json). Make them with `make train-bundled`."
+        )
+    return [json.loads(file.read_text()) for file in files]
+
+
+def best_epoch(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the epoch with the highest mAP50-95, whose weights ultralytics keeps as its best."""
+    return max(record["epochs"], key=lambda epoch: epoch["mAP50-95"])
+
+
+def lock_map50(epoch: dict[str, Any]) -> float:
+    """Return the mean mAP50 of the lock classes, from a score or an epoch of a record: what needs attention."""
+    locks = [value["mAP50"] for name, value in epoch["classes"].items() if name.startswith("lock-")]
+    return sum(locks) / len(locks)
+
+
+def key_map50(epoch: dict[str, Any]) -> float:
+    """Return the mAP50 of the class `key`, from a score or an epoch of a record: what needs no attention."""
+    return epoch["classes"]["key"]["mAP50"]
+
+
+def right_colours(epoch: dict[str, Any]) -> float:
+    """Return the share of found locks with the right colour, from a score or an epoch of a record; chance is 0.25."""
+    counted = epoch["lock colours"]
+    return counted["right"] / counted["found"] if counted["found"] else float("nan")
+
+
+def run_seconds(record: dict[str, Any]) -> float:
+    """Return the seconds of a run's epochs and of its backbone's pretraining."""
+    return pretrain_seconds(record) + (record["epochs"][-1]["seconds"] if record["epochs"] else 0.0)
+
+
+def pretrain_seconds(record: dict[str, Any]) -> float:
+    """Return the seconds that the pretraining of the backbone took; 0 if there was none."""
+    history = record.get("pretraining", {}).get("history", [])
+    return history[-1]["seconds"] if history else 0.0
+
+
+def score_table(scores: dict[str, dict[str, Any]]) -> str:
+    """Return scores of `mqa_lib.rtdetr.evaluate` by name as a table in Markdown, keys and locks apart."""
+    lines = ["| | mAP50 | mAP50-95 | key, mAP50 | locks, mAP50 |", "|---|---|---|---|---|"]
+    for name, score in scores.items():
+        numbers = (score["mAP50"], score["mAP50-95"], key_map50(score), lock_map50(score))
+        lines.append(f"| {name} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |")
+    return "\n".join(lines)
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Return the records as a table in Markdown; the minutes hold the pretraining of the backbone, too."""
+    checks.positive("records", len(records), "Read at least one with `read_runs`.")
+    lines = [
+        "| model | seed | epochs | pictures | minutes | mAP50 | mAP50-95 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for record in records:
+        recipe = record["recipe"]
+        if not record["epochs"]:
+            lines.append(f"| {recipe['model']} | {recipe['seed']} | 0 | 0 | 0 | — | — |")
+            continue
+        last, best = record["epochs"][-1], best_epoch(record)
+        lines.append(
+            f"| {recipe['model']} | {recipe['seed']} | {last['epoch']} | {last['pictures']:,} "
+            f"| {run_seconds(record) / 60:.0f} | {best['mAP50']:.3f} | {best['mAP50-95']:.3f} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,245 @@
+"""Doing the runs of a grid: one after the other, stopped and gone on with at any epoch, each leaving a record."""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mqa_lib import locking
+from mqa_lib.datasets import bccd, keys_and_locks
+from mqa_lib.experiments.grid import Grid, Run, read_grid
+from mqa_lib.experiments.records import best_epoch, run_seconds
+
+# Takes recipe, data and folder, then options as `mqa_lib.rtdetr.train.train` has them; returns a record.
+Train = Callable[..., dict[str, Any]]
+Say = Callable[[str], None]
+
+
+def compare(
+    file: str | Path,
+    records: str | Path = "data/runs",
+    work: str | Path = "runs",
+    minutes: float | None = None,
+    together: bool = False,
+    ray: str | None = None,
+    train: Train | None = None,
+    say: Say | None = None,
+) -> list[Run]:
+    """Do what a grid still lacks, and return the runs that remain.
+
+    A run that was stopped goes on after its last whole epoch; one that has its record is not done again, whatever it
+    says. A grid that was changed gives its runs other names, so that old records stay as they are.
+
+    Args:
+        file: The grid, see `mqa_lib.experiments.grid`.
+        records: Folder of the records; each experiment gets a folder in it.
+        work: Folder for data, checkpoints and pretrained backbones. On a cluster all machines have to see it.
+        minutes: Stop after the epoch in which this time is over.
+        together: Do it even if another grid is at work on this machine.
+        ray: Address of a Ray cluster to spread the runs over, or "local".
+        train: What trains, instead of `mqa_lib.rtdetr.train.train`.
+        say: What takes a line of progress, instead of the standard output.
+
+    Raises:
+        ValueError: The grid is not one; nothing has been started.
+        Busy: Another grid is at work on this machine.
+        OSError: The disk is full. The same call goes on when there is room.
+    """
+    grid, say = read_grid(file), say or _print
+    work, places = Path(work).absolute(), Path(records) / grid.name
+    todo = [run for run in grid.runs if not record_of(places, run).exists()]
+    _say_older(grid, places, say)
+    say(f"{grid.name}: {len(grid.runs)} runs, {len(grid.runs) - len(todo)} of them done.")
+    with contextlib.nullcontext() if together else _alone():
+        if ray is not None:
+            from mqa_lib.experiments import cluster
+
+            cluster.spread(grid, todo, places, work, ray, train, say)
+        else:
+            _one_by_one(grid, todo, places, work, minutes, train, say)
+    left = [run for run in grid.runs if not record_of(places, run).exists()]
+    if left:
+        say(f"{len(left)} of {len(grid.runs)} runs remain. The same command goes on with them.")
+    return left
+
+
+def record_of(places: Path, run: Run) -> Path:
+    """Return where the record of a run is kept."""
+    return places / f"{run.name}.json"
+
+
+def _one_by_one(
+    grid: Grid,
+    todo: list[Run],
+    places: Path,
+    work: Path,
+    minutes: float | None,
+    train: Train | None,
+    say: Say,
+) -> None:
+    end = time.monotonic() + 60 * minutes if minutes is not None else None
+
+    def over(_: object = None) -> bool:
+        return end is not None and time.monotonic() >= end
+
+    for run in todo:
+        if over():
+            return
+        left = time_left(grid, places)
+        place = f"{grid.runs.index(run) + 1}/{len(grid.runs)} {run.title}"
+        try:
+            with locking.hold(work / grid.name / f"{run.name}.lock"):
+                if record_of(places, run).exists():  # another process did it meanwhile
+                    continue
+                shown = f"{place} (all: {left})" if left else place
+                record = perform(run, grid.name, grid.threads, work, shown, over, train)
+        except locking.Busy:
+            say(f"{place}: another process is at it.")
+            continue
+        if keep(record, record_of(places, run)):
+            left = time_left(grid, places)
+            say(f"{place}: {outcome(record)}" + (f"; {left} left for all" if left else ""))
+        else:
+            say(f"{place}: stopped after epoch {len(record['epochs'])} of {run.recipe['epochs']}")
+
+
+def perform(
+    run: Run,
+    experiment: str,
+    threads: int,
+    work: Path,
+    title: str = "",
+    after_epoch: Callable[[dict[str, Any]], bool] | None = None,
+    train: Train | None = None,
+) -> dict[str, Any]:
+    """Do one run, or go on with it, and return its record: finished, failed, or stopped on the way.
+
+    A loss that is not finite makes the run a failed one, with what it had reached.
+    """
+    folder = work / experiment / run.name
+    options = {"one_bar": title or run.title, "after_epoch": after_epoch, "stop_at_nan": True}
+    try:
+        data = make_data(run.data, work)
+        record = (train or _train)(
+            run.recipe, data, folder, threads=threads, backbones=work / "backbones", **options
+        )
+    except FloatingPointError as error:
+        there = folder / "record.json"
+        record = json.loads(there.read_text()) if there.exists() else {"recipe": run.recipe, "epochs": []}
+        last = record["epochs"][-1]["epoch"] if record["epochs"] else 0
+        record |= {"finished": False, "failed": {"reason": str(error), "last good epoch": last}}
+    record["experiment"] = {"name": experiment, "arm": run.arm, "hash": run.identity, "threads": threads}
+    record["recipe"] = {**record["recipe"], "model": Path(run.recipe["model"]).stem}  # no machine's path
+    return record | {"made by": f"python -m mqa_lib compare data/experiments/{experiment}.yaml"}
+
+
+def keep(record: dict[str, Any], file: Path) -> bool:
+    """Write the record of a run that is over, and return whether it is."""
+    if not record.get("finished") and "failed" not in record:
+        return False
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(f".{os.getpid()}.part")
+    draft.write_text(json.dumps(record, indent=1) + "\n")
+    draft.replace(file)
+    return True
+
+
+def outcome(record: dict[str, Any]) -> str:
+    """Return in a line how a run ended."""
+    if "failed" in record:
+        failed = record["failed"]
+        return f"failed ({failed['reason']}) Its last good epoch was {failed['last good epoch']}"
+    best = best_epoch(record)
+    return f"mAP50 {best['mAP50']:.3f}, mAP50-95 {best['mAP50-95']:.3f} in {run_seconds(record) / 60:.1f} min"
+
+
+def make_data(data: dict[str, Any], work: Path) -> Path:
+    """Return the YAML file of a run's data, which are made or fetched if they are not there yet."""
+    kind, settings = next(iter(data.items()))
+    if kind == "path":
+        return Path(settings)
+    said = json.dumps(settings, sort_keys=True)
+    root = work / "data" / f"{kind}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+    with locking.hold(root.with_suffix(".lock"), wait=True):
+        if kind == "bccd":
+            return bccd.prepare(root, settings)
+        return keys_and_locks.generate(root, **settings)
+
+
+def time_left(grid: Grid, places: Path) -> str:
+    """Return about how long the runs without a record will take, by those that have one; nothing if none has."""
+    known: dict[str, list[float]] = {}
+    open_runs = []
+    for run in grid.runs:
+        file = record_of(places, run)
+        if not file.exists():
+            open_runs.append(run)
+        elif (record := json.loads(file.read_text())).get("finished"):
+            known.setdefault(run.recipe["model"], []).append(run_seconds(record))
+    if not known:
+        return ""
+    means = {model: sum(taken) / len(taken) for model, taken in known.items()}
+    typical = sum(means.values()) / len(means)
+    minutes = sum(means.get(run.recipe["model"], typical) for run in open_runs) / 60
+    return f"about {minutes / 60:.1f} h" if minutes >= 90 else f"about {minutes:.0f} min"
+
+
+def _train(recipe: dict[str, Any], data: Path, folder: Path, threads: int, **options: Any) -> dict[str, Any]:
+    import torch
+
+    from mqa_lib.rtdetr import evaluate, load
+    from mqa_lib.rtdetr.train import Recipe, train
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        record = train(Recipe(**recipe), data, folder, **options)
+        if record["finished"] and _has_test(data):
+            best = load(folder / "weights" / "best.pt")
+            record["test"] = evaluate.evaluate(best, data, "test", recipe["imgsz"])
+    finally:
+        torch.set_num_threads(before)
+    return record
+
+
+def _has_test(data: Path) -> bool:
+    import yaml
+
+    return yaml.safe_load(data.read_text(encoding="utf-8")).get("test") is not None
+
+
+def machine_lock() -> Path:
+    """Return the file that whoever is at work on a grid on this machine holds."""
+    user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
+    return Path(tempfile.gettempdir()) / f"mqa_lib-compare{user}.lock"
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    holding = contextlib.ExitStack()
+    try:
+        holding.enter_context(locking.hold(machine_lock()))
+    except locking.Busy as error:
+        raise locking.Busy(
+            f"A grid is at work on this machine ({error}) Two would slow each other down. "
+            "Wait for it, or use `--together`."
+        ) from error
+    with holding:
+        yield
+
+
+def _say_older(grid: Grid, places: Path, say: Say) -> None:
+    own = {record_of(places, run).name for run in grid.runs}
+    others = [file for file in places.glob("*.json") if file.name not in own]
+    if others:
+        say(f"{len(others)} records in {places.name} are of another recipe; they stay as they are.")
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stdout, flush=True)

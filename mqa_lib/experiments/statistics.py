@@ -1,0 +1,179 @@
+"""Statistics that hold over a few seeds: points, medians with the range, paired differences, what they allow to say.
+
+A handful of seeds says little, so nothing here gives a single number without the points that it comes from.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mqa_lib import checks
+from mqa_lib.experiments.records import best_epoch, key_map50, lock_map50, pretrain_seconds, right_colours
+
+Record = dict[str, Any]
+METRICS: dict[str, Callable[[dict[str, Any]], float]] = {
+    "mAP50": lambda score: score["mAP50"],
+    "mAP50-95": lambda score: score["mAP50-95"],
+    "locks, mAP50": lock_map50,
+    "key, mAP50": key_map50,
+    "right colours": right_colours,
+}
+AXES = ("epoch", "pictures", "seconds")
+_ENUMERATED = 6  # up to so many seeds every resample is looked at: 6 to the power of 6
+_RESAMPLES = 20_000
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How much better one variant is than another with the same seeds, data and schedule.
+
+    Args:
+        name: The variant that is compared.
+        base: What it is compared with.
+        differences: Its metric minus the other's, by seed.
+        low: Lower end of the 95 % bootstrap interval of their mean.
+        high: Upper end.
+    """
+
+    name: str
+    base: str
+    differences: dict[int, float]
+    low: float
+    high: float
+
+
+def label(record: Record) -> str:
+    """Return the name that a record goes by in a comparison: its variant, and its arm if the record names one."""
+    model = record["recipe"]["model"].removeprefix("rtdetr-")
+    arm = record.get("experiment", {}).get("arm", "")
+    return f"{model}, {arm}" if arm else model
+
+
+def scores(records: Iterable[Record], metric: str) -> dict[str, dict[int, float]]:
+    """Return the metric of every finished run, by label and seed: on the test split if it was measured there.
+
+    Without a test split it is the best epoch's on the validation split, which chose that epoch and so flatters it.
+
+    Raises:
+        ValueError: The metric is not known, or two records have the same label and seed.
+    """
+    checks.one_of("metric", metric, METRICS)
+    found: dict[str, dict[int, float]] = {}
+    for record in records:
+        if record.get("finished"):
+            by_seed, seed = found.setdefault(label(record), {}), record["recipe"]["seed"]
+            if seed in by_seed:
+                way_out = "Give the records of one grid."
+                raise checks.refuse("records", f"{label(record)}, seed {seed}", "is there twice", way_out)
+            by_seed[seed] = METRICS[metric](record.get("test") or best_epoch(record))
+    return found
+
+
+def curves(
+    records: Iterable[Record], metric: str, axis: str = "epoch"
+) -> dict[str, list[list[tuple[float, float]]]]:
+    """Return by label a line for each seed, of (place on the axis, metric on the validation split).
+
+    Pictures and seconds begin with those of the backbone's pretraining.
+
+    Raises:
+        ValueError: The metric or the axis is not known.
+    """
+    measure = METRICS[checks.one_of("metric", metric, METRICS)]
+    checks.one_of("axis", axis, AXES)
+    lines: dict[str, list[list[tuple[float, float]]]] = {}
+    for record in records:
+        before = {"seconds": pretrain_seconds(record)}
+        before["pictures"] = record.get("pretraining", {}).get("pictures", 0)
+        line = [(float(epoch[axis] + before.get(axis, 0)), measure(epoch)) for epoch in record["epochs"]]
+        if line:
+            lines.setdefault(label(record), []).append(line)
+    return lines
+
+
+def bootstrap(values: Sequence[float] | Float[np.ndarray, " n"], level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean; up to six values it is exact, over all resamples.
+
+    With few values it is too narrow, because they rarely show how far others would lie: read it with the points.
+    """
+    kept = np.asarray(values, dtype=float)
+    if len(kept) <= _ENUMERATED:
+        drawn = np.array(list(itertools.product(range(len(kept)), repeat=len(kept))))
+    else:
+        drawn = np.random.RandomState(0).randint(0, len(kept), (_RESAMPLES, len(kept)))
+    low, high = np.quantile(kept[drawn].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def paired(found: dict[str, dict[int, float]], base: str) -> list[Paired]:
+    """Return the differences of every other variant to `base`, over the seeds that both have.
+
+    Args:
+        found: Scores by label and seed.
+        base: The label to compare with.
+
+    Raises:
+        ValueError: The label is not there.
+    """
+    checks.one_of("base", base, found)
+    compared = []
+    for name, by_seed in found.items():
+        shared = sorted(by_seed.keys() & found[base].keys())
+        if name != base and shared:
+            differences = {seed: by_seed[seed] - found[base][seed] for seed in shared}
+            compared.append(Paired(name, base, differences, *bootstrap(list(differences.values()))))
+    return compared
+
+
+def summary_table(found: dict[str, dict[int, float]], base: str, metric: str) -> str:
+    """Return a Markdown table: median and range over seeds, and the differences to `base` with their interval."""
+    differences = {one.name: one for one in paired(found, base)}
+    lines = [f"| | seeds | {metric}: median (range) | minus {base}: mean [95 %] |", "|---|---|---|---|"]
+    for name, by_seed in found.items():
+        values = list(by_seed.values())
+        spread = f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+        against = "—"
+        if one := differences.get(name):
+            mean = sum(one.differences.values()) / len(one.differences)
+            against = f"{mean:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+        lines.append(f"| {name} | {len(values)} | {spread} | {against} |")
+    return "\n".join(lines)
+
+
+def conclusion(compared: Sequence[Paired], metric: str) -> str:
+    """Return what the differences allow to say and what not, a sentence for each variant and one for all."""
+    sentences = []
+    for one in compared:
+        values = list(one.differences.values())
+        higher = sum(value > 0 for value in values)
+        said = f"{one.name} against {one.base}, {metric}: higher with {higher} of {len(values)} seeds, "
+        said += f"by {min(values):+.3f} to {max(values):+.3f}. "
+        sentences.append(said + _verdict(one))
+    if sentences:
+        sentences.append(
+            "All of it holds for these data, this schedule and models of this size, and for no other."
+        )
+    return " ".join(sentences)
+
+
+def _verdict(one: Paired) -> str:
+    values = list(one.differences.values())
+    if any(math.isnan(value) for value in values):
+        return "One of them has no value, so nothing can be said."
+    if len(values) < _FEWEST:
+        return f"With fewer than {_FEWEST} seeds that is an observation, not a result."
+    if min(values) > 0 or max(values) < 0:
+        chance = 2 * 0.5 ** len(values)
+        side = "more" if min(values) > 0 else "less"
+        return (
+            f"All seeds agree that it scores {side}; if the two were alike, all would agree by chance in {chance:.0%} "
+            "of such comparisons."
+        )
+    return "The seeds disagree, so neither is shown to be better here."

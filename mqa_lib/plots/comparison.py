@@ -1,0 +1,103 @@
+"""Pictures of a comparison over seeds: every seed is seen, and no number stands alone."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from matplotlib.figure import Figure
+
+from mqa_lib.plots.style import BLACK, PALETTE, figure
+
+Line = Sequence[tuple[float, float]]
+Interval = tuple[float, float]
+_STYLES = ("-", "--", "-.", ":")
+
+
+def seed_curves(
+    lines: Mapping[str, Sequence[Line]], x_label: str, y_label: str, level: tuple[str, float] | None = None
+) -> Figure:
+    """Return for each name a thin line for every seed, and a thick one of their medians.
+
+    Args:
+        lines: By name, for every seed a line of (x, y), y from 0 to 1.
+        x_label: What x is.
+        y_label: What y is.
+        level: A named level to compare with, such as chance.
+    """
+    fig, ax = figure(width=8.0, height=3.8)
+    for index, (name, seeds) in enumerate(lines.items()):
+        colour = PALETTE[index % len(PALETTE)]
+        style = _STYLES[index // len(PALETTE) % len(_STYLES)]
+        for line in seeds:
+            ax.plot(*zip(*line, strict=True), color=colour, linewidth=0.8, alpha=0.45, linestyle=style)
+        said = f"{name} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
+        ax.plot(*zip(*medians(seeds), strict=True), color=colour, linewidth=2.4, linestyle=style, label=said)
+    if level is not None:
+        ax.axhline(level[1], color=BLACK, linestyle=":", linewidth=1)
+        ax.annotate(
+            level[0], (0, level[1]), (4, 3), xycoords=("axes fraction", "data"), textcoords="offset points"
+        )
+    ax.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.03))
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8.5)
+    return fig
+
+
+def medians(seeds: Sequence[Line]) -> list[tuple[float, float]]:
+    """Return point by point the medians over seeds, of x as of y, as far as the shortest line goes."""
+    shortest = min(len(line) for line in seeds)
+    return [
+        (median(line[at][0] for line in seeds), median(line[at][1] for line in seeds))
+        for at in range(shortest)
+    ]
+
+
+def seed_curves_alt(lines: Mapping[str, Sequence[Line]], x_label: str, y_label: str) -> str:
+    """Return the sentence that goes with `seed_curves`: where the seeds of each name end."""
+    ends = {name: sorted(line[-1][1] for line in seeds) for name, seeds in lines.items()}
+    said = "; ".join(
+        f"{name} {median(last):.2f} ({last[0]:.2f} to {last[-1]:.2f}, {len(last)} seeds)"
+        for name, last in ends.items()
+    )
+    lead = f"{y_label} against {x_label}, a thin line a seed and a thick one of medians."
+    return f"{lead} At the end, median and range: {said}."
+
+
+def paired_dots(
+    differences: Mapping[str, Mapping[int, float]],
+    intervals: Mapping[str, Interval],
+    metric: str,
+    base: str,
+) -> Figure:
+    """Return for each name a dot for every seed, its metric minus `base`'s with the same seed, and the interval.
+
+    Args:
+        differences: By name and seed.
+        intervals: By name the bootstrap interval of the mean.
+        metric: What differs.
+        base: What it is compared with.
+    """
+    fig, ax = figure(width=7.0, height=1.2 + 0.5 * len(differences))
+    for row, (name, by_seed) in enumerate(differences.items()):
+        colour = PALETTE[row % len(PALETTE)]
+        ax.plot(intervals[name], (row, row), color=colour, linewidth=6, alpha=0.3, solid_capstyle="butt")
+        values = list(by_seed.values())
+        ax.plot(values, [row] * len(values), "o", color=colour, markersize=5)
+        ax.plot(median(values), row, "|", color=BLACK, markersize=14)
+    ax.axvline(0, color=BLACK, linewidth=1, linestyle=":")
+    ax.set(yticks=range(len(differences)), yticklabels=list(differences), ylim=(len(differences) - 0.5, -0.5))
+    ax.set_xlabel(f"{metric}, minus {base} with the same seed")
+    return fig
+
+
+def paired_dots_alt(
+    differences: Mapping[str, Mapping[int, float]],
+    intervals: Mapping[str, Interval],
+    metric: str,
+    base: str,
+) -> str:
+    """Return the sentence that goes with `paired_dots`: the differences of every seed, and the intervals."""
+    said = "; ".join(
+        f"{name} {', '.join(f'{value:+.3f}' for value in by_seed.values())} "
+        f"(interval {intervals[name][0]:+.3f} to {intervals[name][1]:+.3f})"
+        for name, by_seed in differences.items()
+    )
+    return f"{metric} minus that of {base}, a dot a seed: {said}."

@@ -1,0 +1,55 @@
+"""Grids and a training that takes no time, for tests of what goes on around a training."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+GRID = """
+data: {path: set/data.yaml}
+schedule: {epochs: 3, imgsz: 64, batch: 8}
+seeds: [0, 1]
+arms:
+  plain: {variants: [rtdetr-nano-stock, rtdetr-nano-mobile-mqa]}
+"""
+
+
+def write_grid(folder: Path, text: str = GRID) -> Path:
+    (folder / "set").mkdir(parents=True, exist_ok=True)
+    (folder / "set/data.yaml").write_text("train: a\nval: b\nnames: [x]\n")
+    file = folder / "small.yaml"
+    file.write_text(text)
+    return file
+
+
+def epoch(number: int, score: float = 0.5) -> dict:
+    numbers = {"epoch": number, "pictures": 7 * number, "seconds": 60.0 * number}
+    return numbers | {"mAP50": score, "mAP50-95": score / 2}
+
+
+def training(die_at=None, nan_at=None, victim="rtdetr-nano-stock", seed=0):
+    """Return a training that writes its epochs as ours does; one run of it dies once, or meets a NaN."""
+
+    def train(recipe, data, folder, after_epoch=None, **_):
+        file = folder / "record.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"recipe": recipe, "epochs": [], "finished": False, "processes": []}
+        if file.exists():
+            record = json.loads(file.read_text())
+        record["processes"].append(os.getpid())
+        chosen = recipe["model"] == victim and recipe["seed"] == seed
+        for number in range(len(record["epochs"]) + 1, recipe["epochs"] + 1):
+            if chosen and number == nan_at:
+                raise FloatingPointError(f"The loss is nan in epoch {number}.")
+            if chosen and number == die_at and not (folder / "died").exists():
+                (folder / "died").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            record["epochs"].append(epoch(number))
+            file.write_text(json.dumps(record))
+            if after_epoch is not None and after_epoch(record) and number < recipe["epochs"]:
+                return record
+        record["finished"] = True
+        file.write_text(json.dumps(record))
+        return record
+
+    return train

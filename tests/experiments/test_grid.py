@@ -1,0 +1,93 @@
+"""A grid is read whole: every run of it, or a sentence that says what is wrong."""
+
+from collections import Counter
+from dataclasses import asdict
+
+import pytest
+
+from mqa_lib.experiments import read_grid
+from mqa_lib.rtdetr import MODELS
+from mqa_lib.rtdetr.recipe import Recipe
+from tests.experiments.stub import GRID, write_grid
+
+
+def test_a_grid_is_every_variant_with_every_seed_in_every_arm_seed_by_seed(tmp_path):
+    text = GRID + "  long: {variants: [rtdetr-nano-stock], schedule: {epochs: 11}, seeds: [1]}\n"
+    runs = read_grid(write_grid(tmp_path, text)).runs
+    assert [
+        (run.recipe["seed"], run.arm, run.recipe["model"][12:], run.recipe["epochs"]) for run in runs
+    ] == [
+        (0, "plain", "stock", 3),
+        (0, "plain", "mobile-mqa", 3),
+        (1, "plain", "stock", 3),
+        (1, "plain", "mobile-mqa", 3),
+        (1, "long", "stock", 11),
+    ]
+    assert runs[0].recipe == asdict(Recipe("rtdetr-nano-stock", 0, epochs=3, imgsz=64, batch=8))
+
+
+def names(tmp_path, text=GRID):
+    return [run.name for run in read_grid(write_grid(tmp_path, text)).runs]
+
+
+@pytest.mark.parametrize(("old", "new"), [("epochs: 3", "epochs: 5"), ("batch: 8", "batch: 8, lr0: 0.1")])
+def test_another_schedule_gives_every_run_another_name(tmp_path, old, new):
+    assert not set(names(tmp_path)) & set(names(tmp_path, GRID.replace(old, new)))
+
+
+def test_what_does_not_decide_a_result_changes_no_name(tmp_path):
+    before = names(tmp_path)
+    assert names(tmp_path, "# said anew\nthreads: 2\n" + GRID) == before
+    assert names(tmp_path, GRID.replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))[:4] == before
+
+
+def test_other_data_under_the_same_path_give_other_names(tmp_path):
+    before = names(tmp_path)
+    (tmp_path / "set/a").mkdir()
+    (tmp_path / "set/a/1.png").write_bytes(b"picture")
+    assert not set(before) & set(names(tmp_path))
+
+
+WRONG = [
+    (
+        "rtdetr-nano-stock",
+        "rtdetr-nano-sock",
+        r"`model` \(='rtdetr-nano-sock'\) is not known.*rtdetr-nano-mobile-mqa",
+    ),
+    ("epochs: 3", "epoch: 3", r"`schedule` \(=epoch\) is not known there. Use one of: epochs,"),
+    ("epochs: 3", "seed: 3", r"`schedule` \(=seed\) is not known there"),
+    ("epochs: 3", "epochs: 0", r"`epochs` \(=0\) must be a whole number"),
+    ("seeds: [0, 1]", "seeds: 3", r"`seeds` \(=3\) must be a list"),
+    ("seeds: [0, 1]", "seeds: [a]", r"`seeds` \(=a\) must be whole numbers"),
+    ("path: set/data.yaml", "path: x, bccd: y", r"`data` .*must be one of several"),
+    ("path: set/data.yaml", "coco: x", r"`data` \(=coco\) is not known there"),
+    ("arms:", "legs:", r"`file` \(=legs\) is not known there. Use one of: data, schedule, seeds"),
+    ("variants: [", "variants: [rtdetr-nano-stock, ", r"holds a run twice: rtdetr-nano-stock-plain-seed0"),
+    ("data:", "data: [", r"is not YAML in UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG)
+def test_what_is_wrong_is_said_before_anything_starts(tmp_path, old, new, message):
+    with pytest.raises(ValueError, match=message):
+        read_grid(write_grid(tmp_path, GRID.replace(old, new)))
+
+
+def test_a_grid_or_data_that_do_not_exist_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.yaml\) does not exist"):
+        read_grid(tmp_path / "none.yaml")
+    with pytest.raises(FileNotFoundError, match=r"`data` \(=else\.yaml\) does not exist"):
+        read_grid(write_grid(tmp_path, GRID.replace("set/data.yaml", "else.yaml")))
+
+
+def test_the_grid_of_the_course_has_every_nano_model_with_three_seeds():
+    from pathlib import Path
+
+    grid = read_grid(Path(__file__).parents[2] / "data/experiments/keys-and-locks.yaml")
+    counts = Counter((run.recipe["model"], run.arm) for run in grid.runs)
+    assert {model for model, _ in counts} == {name for name in MODELS if name.startswith("rtdetr-nano")}
+    assert set(counts.values()) == {3}
+    assert {model for model, arm in counts if arm == "from-scratch"} == {
+        "rtdetr-nano-stock",
+        "rtdetr-nano-mobile-mqa",
+    }

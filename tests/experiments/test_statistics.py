@@ -1,0 +1,97 @@
+"""Statistics over seeds: held to scipy, and to what a handful of numbers allows to say."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from mqa_lib.experiments import conclusion, curves, paired, scores, summary_table
+from mqa_lib.experiments.statistics import bootstrap
+from tests.experiments.stub import epoch
+
+
+def record(model, seed, values, arm="", **more):
+    epochs = [epoch(number, value) for number, value in enumerate(values, start=1)]
+    said = {"recipe": {"model": f"rtdetr-{model}", "seed": seed}, "epochs": epochs, "finished": True}
+    return said | ({"experiment": {"arm": arm}} if arm else {}) | more
+
+
+def test_the_interval_of_few_values_is_that_of_all_their_resamples():
+    values = (0.2, 0.5, 1.7)
+    means = [sum(drawn) / 3 for drawn in itertools.product(values, repeat=3)]
+    assert bootstrap(values) == pytest.approx(np.quantile(means, [0.025, 0.975]))
+
+
+def test_the_interval_of_many_values_is_scipys():
+    values = np.random.RandomState(5).standard_normal(23)
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", random_state=3
+    )
+    assert bootstrap(values) == pytest.approx(tuple(theirs.confidence_interval), abs=0.02)
+
+
+def test_a_score_is_the_test_splits_or_else_the_best_epochs_and_a_failed_run_has_none():
+    records = [record("a", 0, [0.3, 0.9, 0.6]), record("a", 1, [0.3], test={"mAP50": 0.7, "mAP50-95": 0.1})]
+    records.append({**record("b", 0, [0.4]), "finished": False, "failed": {}})
+    assert scores(records, "mAP50") == {"a": {0: 0.9, 1: 0.7}}
+
+
+def test_arms_are_told_apart_and_two_records_of_one_seed_are_refused():
+    records = [record("a", 0, [0.3], arm="long"), record("a", 0, [0.4], arm="short")]
+    assert scores(records, "mAP50") == {"a, long": {0: 0.3}, "a, short": {0: 0.4}}
+    with pytest.raises(ValueError, match=r"`records` \(=a, long, seed 0\) is there twice"):
+        scores([records[0], records[0]], "mAP50")
+
+
+def test_pictures_and_seconds_begin_with_those_of_the_pretraining():
+    before = {"pictures": 13, "history": [{"seconds": 11.0}]}
+    records = [record("a", 0, [0.3, 0.5], pretraining=before)]
+    assert curves(records, "mAP50", "pictures") == {"a": [[(20, 0.3), (27, 0.5)]]}
+    assert curves(records, "mAP50", "seconds") == {"a": [[(71.0, 0.3), (131.0, 0.5)]]}
+    assert curves(records, "mAP50", "epoch") == {"a": [[(1, 0.3), (2, 0.5)]]}
+
+
+def test_differences_are_taken_between_runs_of_one_seed():
+    found = {"a": {0: 0.5, 1: 0.75, 2: 0.25}, "b": {1: 1.0, 0: 0.625, 5: 0.0}}
+    (one,) = paired(found, "a")
+    assert (one.name, one.base, one.differences) == ("b", "a", {0: 0.125, 1: 0.25})
+    assert 0.125 <= one.low <= one.high <= 0.25
+
+
+SAID = [
+    (
+        {0: 0.6, 1: 0.7, 2: 0.8},
+        "higher with 3 of 3 seeds, by +0.100 to +0.300. All seeds agree that it scores more",
+    ),
+    (
+        {0: 0.4, 1: 0.3, 2: 0.2},
+        "higher with 0 of 3 seeds, by -0.300 to -0.100. All seeds agree that it scores less",
+    ),
+    ({0: 0.6, 1: 0.4, 2: 0.6}, "higher with 2 of 3 seeds, by -0.100 to +0.100. The seeds disagree"),
+    ({0: 0.6, 1: 0.7}, "With fewer than 3 seeds that is an observation, not a result."),
+    ({0: 0.6, 1: float("nan"), 2: 0.7}, "nothing can be said"),
+]
+
+
+@pytest.mark.parametrize(("theirs", "said"), SAID)
+def test_the_sentence_says_no_more_than_the_seeds_do(theirs, said):
+    sentence = conclusion(paired({"a": {0: 0.5, 1: 0.5, 2: 0.5}, "b": theirs}, "a"), "mAP50")
+    assert said in sentence and sentence.endswith("and for no other.")
+
+
+def test_three_agreeing_seeds_are_said_to_agree_by_chance_in_a_quarter_of_cases():
+    """Two signs of eight equally likely ones are all alike."""
+    alike = [len(set(signs)) == 1 for signs in itertools.product("+-", repeat=3)]
+    sentence = conclusion(
+        paired({"a": dict.fromkeys(range(3), 0.0), "b": dict.fromkeys(range(3), 1.0)}, "a"), "mAP50"
+    )
+    assert f"by chance in {sum(alike) / len(alike):.0%}" in sentence
+
+
+def test_the_table_has_median_range_and_interval():
+    found = {"a": {0: 0.5, 1: 0.5, 2: 0.5}, "b": {0: 0.75, 1: 0.75, 2: 0.75}}
+    assert summary_table(found, "a", "mAP50").splitlines()[2:] == [
+        "| a | 3 | 0.500 (0.500 to 0.500) | — |",
+        "| b | 3 | 0.750 (0.750 to 0.750) | +0.250 [+0.250, +0.250] |",
+    ]

@@ -1,0 +1,178 @@
+"""A grid can be stopped anywhere and gone on with, on one machine or on many; every run leaves one record."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mqa_lib import locking
+from mqa_lib.__main__ import main
+from mqa_lib.experiments import compare, read_grid, read_runs, runner
+from tests.experiments.stub import GRID, training, write_grid
+
+REAL = """
+data: {keys_and_locks: {train: 16, val: 4, test: 4, seed: 3, size: 64}}
+schedule: {epochs: 3, imgsz: 64, batch: 8}
+seeds: [0]
+arms:
+  plain: {variants: [rtdetr-nano-stock]}
+  first: {variants: [rtdetr-nano-mobile-mqa], schedule: {pretrain_pictures: 32, pretrain_batch: 16, epochs: 1}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_machine(tmp_path, monkeypatch):
+    """Let these tests not wait for a grid that is at work on this machine, nor the other way round."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(runner, "machine_lock", lambda: tmp_path / "tmp/lock")
+
+
+def run(file, said=None, **options):
+    said = [] if said is None else said
+    home = file.parent
+    options = {"train": training(), "say": said.append} | options
+    return compare(file, home / "records", home / "work", **options)
+
+
+def kept(file):
+    return {
+        path.stem: json.loads(path.read_text())
+        for path in (file.parent / f"records/{file.stem}").glob("*.json")
+    }
+
+
+def epochs(record):
+    return [entry["epoch"] for entry in record["epochs"]]
+
+
+def test_a_killed_grid_goes_on_and_every_epoch_is_there_once(tmp_path, monkeypatch):
+    """The real training in a process of its own, killed in its first run, then started again with the same command."""
+    file = write_grid(tmp_path, REAL)
+    places = ["--records", str(tmp_path / "records"), "--work", str(tmp_path / "work")]
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    command = [sys.executable, "-m", "mqa_lib", "compare", str(file), *places]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (begun := list(tmp_path.glob("work/small/*/weights/last.pt"))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    before = json.loads((begun[0].parents[1] / "record.json").read_text())
+    assert 1 <= len(before["epochs"]) <= 3 and not kept(file)
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr[-2000:]
+    records = kept(file)
+    assert sorted(map(epochs, records.values())) == [[1], [1, 2, 3]]
+    plain = next(record for name, record in records.items() if "plain" in name)
+    first = next(record for name, record in records.items() if "first" in name)
+    assert plain["epochs"][: len(before["epochs"])] == before["epochs"]
+    assert plain["test"].keys() == first["test"].keys() >= {"mAP50", "classes", "lock colours"}
+    assert first["pretraining"]["pictures"] == 32 and first["epochs"][0]["cpu_seconds"] > 0
+    assert str(tmp_path) not in json.dumps(records)
+    assert "2 runs, 0 of them done" in again.stdout and "| rtdetr-nano-stock | 0 | 3 | 48 |" in again.stdout
+
+
+def test_a_slice_ends_after_an_epoch_and_the_next_ones_finish(tmp_path):
+    file = write_grid(tmp_path)
+    left = [len(run(file, minutes=0)) for _ in range(2)]
+    assert left == [4, 4]  # no time at all: nothing begins
+    said = []
+
+    def slow(*given, after_epoch, **options):  # the slice is over when its first epoch is
+        return training()(*given, after_epoch=lambda _: True, **options)
+
+    assert len(run(file, said, train=slow)) == 4 and "stopped after epoch 1 of 3" in said[1]
+    assert run(file) == []
+    assert [epochs(record) for record in kept(file).values()] == [[1, 2, 3]] * 4
+
+
+def test_what_is_done_is_not_done_again(tmp_path):
+    file = write_grid(tmp_path)
+    run(file)
+    assert run(file, train=lambda *_, **__: pytest.fail("trained again")) == []
+
+
+def test_a_loss_that_is_no_number_fails_its_run_alone(tmp_path):
+    file, said = write_grid(tmp_path), []
+    assert run(file, said, train=training(nan_at=3)) == []
+    failed = [record for record in kept(file).values() if "failed" in record]
+    assert [record["failed"]["last good epoch"] for record in failed] == [2] and epochs(failed[0]) == [1, 2]
+    assert sum(record["finished"] for record in kept(file).values()) == 3
+    assert any("failed (The loss is nan in epoch 3.) Its last good epoch was 2" in line for line in said)
+
+
+def test_a_changed_grid_leaves_the_old_records_as_they_are(tmp_path):
+    file, said = write_grid(tmp_path), []
+    run(file)
+    before = kept(file)
+    run(write_grid(tmp_path, GRID.replace("epochs: 3", "epochs: 2")), said)
+    after = kept(file)
+    assert len(after) == 8 and before.items() <= after.items()
+    assert "4 records in small are of another recipe" in said[0]
+
+
+def test_an_unknown_variant_is_listed_and_nothing_is_made(tmp_path, capsys):
+    file = write_grid(tmp_path, GRID.replace("nano-stock", "nano-stick"))
+    assert main(["compare", str(file), "--records", str(tmp_path / "r"), "--work", str(tmp_path / "w")]) == 2
+    assert "`model` (='rtdetr-nano-stick') is not known. Use one of: rtdetr-" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists() and not (tmp_path / "w").exists()
+
+
+def test_two_grids_on_one_machine_are_refused_unless_told(tmp_path):
+    file = write_grid(tmp_path)
+    seen = []
+
+    def meanwhile(*given, **options):
+        if not seen:
+            seen.append(1)
+            with pytest.raises(locking.Busy, match=r"held by process \d+.*--together"):
+                run(file)
+            seen.append(run(file, together=True))  # it does the other runs, and leaves this one alone
+        return training()(*given, **options)
+
+    assert run(file, train=meanwhile) == []
+    assert [len(left) for left in seen[1:]] == [1]
+    assert {len(record["processes"]) for record in kept(file).values()} == {1}
+
+
+def test_a_lock_outlives_no_process(tmp_path):
+    code = f"from mqa_lib import locking\nwith locking.hold({str(tmp_path / 'a')!r}):\n print(1, flush=True)\n input()"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(locking.Busy, match=f"process {holder.pid}"), locking.hold(tmp_path / "a"):
+        pass
+    holder.kill()
+    holder.wait()
+    with locking.hold(tmp_path / "a"):
+        pass
+    holder.stdin.close()
+    holder.stdout.close()
+
+
+def test_a_cluster_loses_nothing_when_a_worker_is_killed(tmp_path):
+    """Two workers of a Ray on this machine; the one that trains the stock model kills itself in its second epoch."""
+    file, said = write_grid(tmp_path), []
+    assert run(file, said, ray="local", train=training(die_at=2)) == []
+    records = kept(file)
+    assert [epochs(record) for record in records.values()] == [[1, 2, 3]] * 4
+    (died,) = (record for record in records.values() if len(record["processes"]) > 1)
+    assert died["recipe"]["model"] == "rtdetr-nano-stock" and len(set(died["processes"])) == 2
+    assert len({pid for record in records.values() for pid in record["processes"]}) >= 3
+    assert sum(": mAP50 0.500" in line for line in said) == 4
+
+
+def test_a_cluster_trains_for_real(tmp_path):
+    file = write_grid(tmp_path, REAL.split("  first")[0].replace("epochs: 3", "epochs: 1"))
+    assert run(file, ray="local", train=None) == []
+    (record,) = read_runs(tmp_path / "records/small")
+    assert epochs(record) == [1] and record["test"]["mAP50"] >= 0
+
+
+def test_the_runs_of_a_grid_are_those_of_its_records(tmp_path):
+    file = write_grid(tmp_path)
+    run(file)
+    assert sorted(kept(file)) == sorted(one.name for one in read_grid(file).runs)
