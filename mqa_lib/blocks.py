@@ -107,5 +107,7 @@ class MobileMQABlock(nn.Module):
         read = self.attn(self.norm(x))
         dropping = self.drop_path.training and self.drop_path.drop_prob > 0
         if isinstance(self.layer_scale, LayerScale2d) and not dropping:
-            return torch.addcmul(x, read, self.layer_scale.gamma[:, None, None])  # one pass over the map, not two
+            return torch.addcmul(
+                x, read, self.layer_scale.gamma[:, None, None]
+            )  # one pass over the map, not two
         return x + self.drop_path(self.layer_scale(read))

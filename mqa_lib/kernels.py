@@ -53,6 +53,8 @@ def takes_convolutions(q: Float[Tensor, "batch rows key_dim"], keys: int, dropou
         return False  # a compiler must see one operation, not a loop whose length depends on the size
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return False  # `torch.func` neither maps a softmax in place nor computes scores twice
+    if torch._C._len_torch_function_stack() > 0:
+        return False  # whoever counts operations by name, as ultralytics does, knows attention and not this
     return q.shape[1] * keys >= (1 if dropout else FEW)
 
 
@@ -82,26 +84,34 @@ def _by_convolutions(
 ) -> Float[Tensor, "batch rows value_dim"]:
     batch, rows, key_dim = q.shape
     keys = k.shape[1]
-    blocks = -(-rows * keys // BLOCK)
-    recompute = torch.is_grad_enabled() and batch * rows * keys > KEPT
-    read = []
+    scaled = k * key_dim**-0.5
+    block = -(-rows // -(-rows * keys // BLOCK))
     # split and unbind, because the gradient of a slice would be a map of zeros for every slice
-    for its_q, its_k, its_v in zip(q.unbind(), (k * key_dim**-0.5).unbind(), v.unbind(), strict=True):
-        for block in its_q.split(-(-rows // blocks)):
-            if recompute:
-                part = checkpoint(
-                    _block,
-                    block,
-                    its_k,
-                    its_v.mT,
-                    dropout,
-                    use_reentrant=False,
-                    preserve_rng_state=dropout > 0,
-                )
-            else:
-                part = _block(block, its_k, its_v.mT, dropout)
-            read.append(part)
-    return (read[0] if len(read) == 1 else torch.cat(read)).view(batch, rows, -1)
+    tasks = [
+        (its_q, its_k, its_v.mT)
+        for picture, its_k, its_v in zip(q.unbind(), scaled.unbind(), v.unbind(), strict=True)
+        for its_q in picture.split(block)
+    ]
+    if torch.is_grad_enabled() and any(each.requires_grad for each in (q, k, v)):
+        recompute = batch * rows * keys > KEPT
+        parts = [_recomputed(*task, dropout) if recompute else _block(*task, dropout) for task in tasks]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(batch, rows, -1)
+    if len(tasks) == 1:
+        return _block(*tasks[0], dropout)[None]
+    # Small results that stay, one after each large block that goes, would keep the heap from using the gaps again.
+    read = q.new_empty(batch * rows, v.shape[-1])
+    for place, task in zip(read.split([len(its_q) for its_q, _, _ in tasks]), tasks, strict=True):
+        place.copy_(_block(*task, dropout))
+    return read.view(batch, rows, -1)
+
+
+def _recomputed(
+    q: Float[Tensor, "rows key_dim"],
+    k: Float[Tensor, "keys key_dim"],
+    v: Float[Tensor, "value_dim keys"],
+    dropout: float,
+) -> Float[Tensor, "rows value_dim"]:
+    return checkpoint(_block, q, k, v, dropout, use_reentrant=False, preserve_rng_state=dropout > 0)
 
 
 def _block(

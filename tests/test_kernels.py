@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
 from mqa_lib import MobileMQA, functional, kernels
@@ -133,3 +134,17 @@ def test_heads_of_another_value_size_stay_on_the_fused_kernel():
         layer = MobileMQA(8, num_heads=2, key_dim=sizes[0], value_dim=sizes[1]).eval()
         keys = {e.key for e in events(layer, torch.randn(1, 8, 7, 5)).key_averages()}
         assert "aten::_scaled_dot_product_flash_attention_for_cpu" in keys
+
+
+def test_whoever_watches_functions_sees_attention_and_not_how_it_is_computed():
+    seen = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    q = torch.randn(1, 2048, 64)
+    with Watch():
+        kernels.read(q, q[:, :64], q[:, :64])
+    assert torch.nn.functional.scaled_dot_product_attention in seen
