@@ -7,13 +7,14 @@ import pytest
 
 CODE = """
 import resource, torch
-from mqa_lib import kernels
-q, k, v = torch.randn(1, 18432, 48), torch.randn(1, 9216, 48), torch.randn(1, 9216, 48)
+from mqa_lib import MobileMQA
+layer = MobileMQA(64, num_heads=2, key_dim=48, value_dim=48).eval().to(memory_format=torch.channels_last)
+x = torch.randn(1, 64, 128, 128).contiguous(memory_format=torch.channels_last)
 def most(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-kernels.read(q[:, :64], k, v)
-before = most()
 with torch.inference_mode():
-    kernels._by_convolutions(q, k, v, 0.0)
+    layer(x[..., :16, :16])
+    before = most()
+    layer(x)
 print(most() - before)
 """
 
@@ -23,4 +24,4 @@ print(most() - before)
 )
 def test_a_large_map_needs_the_memory_of_a_few_blocks_and_not_of_all():
     run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 120  # MiB; all scores together are 648, and the heap once grew by half of that
+    assert int(run.stdout) < 200  # MiB: it takes 41; with small results between the blocks the heap grew by 797
