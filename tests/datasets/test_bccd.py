@@ -1,0 +1,137 @@
+"""BCCD comes whole or not at all: from a folder, from an archive, and what is wrong with either is named."""
+
+import hashlib
+import http.server
+import io
+import os
+import tarfile
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mqa_lib.datasets import bccd, yolo
+from mqa_lib.datasets.yolo import DataError
+from tests.datasets.voc import write_voc
+
+_PLACES = (os.environ.get("MQA_BCCD"), Path(__file__).parents[3] / "shared/data/bccd")
+REAL = next((Path(place) for place in _PLACES if place and Path(place, "BCCD").is_dir()), None)
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """Return a small set in the place of BCCD, whose hashes stand for the manifest."""
+    root = tmp_path / "theirs"
+    write_voc(root / "BCCD")
+    for file in (root / "BCCD/Annotations").glob("*.xml"):
+        file.write_text(file.read_text().replace("hen", "RBC").replace("egg", "WBC"))
+    files = [file for file in root.rglob("*") if file.is_file()]
+    hashes = {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    monkeypatch.setattr(bccd, "manifest", lambda: hashes)
+    return root
+
+
+@pytest.fixture
+def archive(source):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(source, f"BCCD_Dataset-{bccd.COMMIT}")
+    return packed.getvalue()
+
+
+@pytest.fixture
+def serve():
+    """Return a function that serves bytes, the first `breaks` answers cut off in the middle."""
+    servers = []
+
+    def start(content, breaks=0, ranges=True):
+        asked = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                begin = int(self.headers.get("Range", "bytes=0-")[6:-1]) if ranges else 0
+                asked.append(begin)
+                self.send_response(206 if begin else 200)
+                if begin:
+                    self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+                self.send_header("Content-Length", str(len(content) - begin))
+                self.end_headers()
+                self.wfile.write(content[begin : len(content) // 2 if len(asked) <= breaks else None])
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/bccd.tar.gz", asked
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_folder_becomes_a_set_with_a_card(source, tmp_path):
+    path = bccd.prepare(tmp_path / "out", source)
+    report = yolo.checked(path)
+    assert [*report.names.values()] == ["RBC", "WBC", "Platelets"] and report.pictures.total() == 3
+    assert f'"commit": "{bccd.COMMIT}"' in (tmp_path / "out/card.json").read_text()
+    assert bccd.prepare(tmp_path / "out", tmp_path / "gone") == path  # it is there: nothing is read again
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_interrupted_download_is_gone_on_with(archive, serve, tmp_path, ranges):
+    url, asked = serve(archive, breaks=1, ranges=ranges)
+    with pytest.raises(ConnectionError, match=r"bytes came\).*Run the same again"):
+        bccd.fetch(tmp_path / "source", url)
+    assert not (tmp_path / "source/BCCD").exists()
+    bccd.check(bccd.fetch(tmp_path / "source", url))
+    assert asked == ([0, len(archive) // 2] if ranges else [0, 0])
+    bccd.fetch(tmp_path / "source", url)
+    assert len(asked) == 2  # what is there is not fetched again
+
+
+def test_an_archive_that_is_cut_off_is_refused_and_fetched_again(archive, serve, tmp_path):
+    url, _ = serve(archive[: len(archive) // 2])
+    with pytest.raises(DataError, match="is no whole archive"):
+        bccd.fetch(tmp_path / "source", url)
+    url, _ = serve(archive)
+    bccd.check(bccd.fetch(tmp_path / "source", url))
+
+
+def test_without_a_network_it_says_what_to_do(tmp_path):
+    with pytest.raises(ConnectionError, match=r"If there is no network here, fetch it where there is one"):
+        bccd.fetch(tmp_path, "http://127.0.0.1:9/bccd.tar.gz")
+
+
+def test_files_that_are_missing_or_others_are_named(source, tmp_path):
+    (source / "BCCD/Annotations/b.xml").write_text("<annotation/>")
+    with pytest.raises(DataError, match=r"1 files of BCCD have another SHA-256 .*Annotations/b\.xml"):
+        bccd.prepare(tmp_path / "out", source)
+    (source / "BCCD/Annotations/b.xml").unlink()
+    with pytest.raises(DataError, match=r"1 files of BCCD are missing: BCCD/Annotations/b\.xml"):
+        bccd.prepare(tmp_path / "out", source)
+    assert not (tmp_path / "out/data.yaml").exists()
+
+
+def test_a_full_disk_is_said_before_anything_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr(bccd.shutil, "disk_usage", lambda _: SimpleNamespace(free=7_000_000))
+    monkeypatch.setattr(bccd, "fetch", lambda *_: pytest.fail("fetched"))
+    with pytest.raises(OSError, match=r"needs about 40 MB and its disk has 7 MB free"):
+        bccd.prepare(tmp_path / "out")
+
+
+def test_the_manifest_has_every_picture_of_the_splits():
+    paths = bccd.manifest()
+    for folder, suffix in (("Annotations", "xml"), ("JPEGImages", "jpg")):
+        assert sum(path.startswith(f"BCCD/{folder}/") and path.endswith(suffix) for path in paths) == 364
+    assert {len(digest) for digest in paths.values()} == {64}
+
+
+@pytest.mark.skipif(REAL is None, reason="no copy of BCCD here; MQA_BCCD may name one")
+def test_the_real_set_has_the_splits_that_its_makers_say(tmp_path):
+    report = yolo.checked(bccd.prepare(tmp_path / "out", REAL))
+    assert report.pictures == {"train": 205, "val": 87, "test": 72}
+    assert sum(report.objects.values()) == 4155 + 372 + 361 - 2  # two boxes are points
