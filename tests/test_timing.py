@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mqa_lib import bench, cost, timing
@@ -162,6 +163,14 @@ def test_the_floor_multiplies_as_many_numbers_as_the_layer_counts() -> None:
         bench.bare_products(shape)["floor, convolution"]()
     price = cost.mobile_mqa(6, 13, 17, 2, 3, 3, kv_stride=2)
     assert counter.get_total_flops() == 2 * shape.batch * (price.macs - price.reduction_macs)
+
+
+def test_what_a_backbone_would_have_instead_is_counted_as_it_runs() -> None:
+    shape = bench.Shape("toy", 6, 13, 17, 2, 3)
+    for name, (run, macs) in bench.convolutions(shape).items():
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            run()
+        assert counter.get_total_flops() == 2 * macs, name
 
 
 def test_the_peak_counts_what_is_held_at_once_and_not_what_was_freed() -> None:

@@ -3,7 +3,16 @@
 `python -m mqa_lib bench` runs it over the shapes of MobileNetV4 and of RT-DETR and writes one record.
 """
 
-from mqa_lib.bench.cases import MODES, SHAPES, Shape, candidates, everything, layers, stride_candidates
+from mqa_lib.bench.cases import (
+    MODES,
+    SHAPES,
+    Shape,
+    candidates,
+    convolutions,
+    everything,
+    layers,
+    stride_candidates,
+)
 from mqa_lib.bench.floor import bare_products, merging, rates
 from mqa_lib.bench.run import GAINS, OUT, faster_formats, gain, main, run, speedup, summary, write
 
@@ -15,6 +24,7 @@ __all__ = [
     "Shape",
     "bare_products",
     "candidates",
+    "convolutions",
     "everything",
     "faster_formats",
     "gain",

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mqa_lib import checks, fold, published
+from mqa_lib import checks, cost, fold, published
 from mqa_lib.attention import MobileMQA, MultiHeadAttention2d
 from mqa_lib.blocks import MobileMQABlock
 
@@ -190,6 +190,27 @@ def stride_candidates(
     for stride in kv_strides:
         built[f"kv_stride {stride}"] = layers(replace(shape, kv_stride=stride), seed)["ours"]
     return _runs(built, shape, mode, seed)
+
+
+def convolutions(shape: Shape, seed: int = 0) -> dict[str, tuple[Run, int]]:
+    """Return, in channels_last at inference, Mobile MQA and what a backbone would have instead; each with its MACs.
+
+    A plain 3×3 convolution, and MobileNetV4's inverted bottleneck: four times as many channels, a 3×3 depthwise
+    convolution, and back.
+    """
+    torch.manual_seed(seed)
+    dim, wide = shape.dim, 4 * shape.dim
+    depthwise = nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False)
+    ends = nn.Conv2d(dim, wide, 1, bias=False), nn.Conv2d(wide, dim, 1, bias=False)
+    built: dict[str, nn.Module] = {
+        "Mobile MQA": MobileMQA(dim, kv_stride=shape.kv_stride, **_sizes(shape)),
+        "3×3 convolution": nn.Conv2d(dim, dim, 3, padding=1, bias=False),
+        "inverted bottleneck": nn.Sequential(ends[0], nn.ReLU(), depthwise, nn.ReLU(), ends[1]),
+    }
+    runs = _runs(built, shape, "inference", seed)
+    priced = cost.mobile_mqa(dim, shape.height, shape.width, kv_stride=shape.kv_stride, **_sizes(shape)).macs
+    macs = (priced, 9 * dim * dim * shape.queries, (2 * dim + 9) * wide * shape.queries)
+    return {name: (runs[f"{name}, NHWC"], count) for name, count in zip(built, macs, strict=True)}
 
 
 def _sizes(shape: Shape) -> dict[str, Any]:
