@@ -10,6 +10,7 @@ Source: github.com/Shenggan/BCCD_Dataset
 import errno
 import hashlib
 import json
+import os
 import shutil
 import tarfile
 import zlib
@@ -39,7 +40,8 @@ def prepare(root: str | Path, source: str | Path | None = None) -> Path:
 
     Args:
         root: Folder to write.
-        source: Folder with the set as its repository has it; fetched if not given.
+        source: Folder with the set as its repository has it. If it is not given, the environment variable MQA_BCCD
+            names it, and otherwise it is fetched.
 
     Raises:
         DataError: A file is missing, or is not the one of the commit.
@@ -52,7 +54,8 @@ def prepare(root: str | Path, source: str | Path | None = None) -> Path:
         return done
     _check_room(root)
     try:
-        folder = Path(source) if source is not None else fetch(root / "source")
+        source = source or os.environ.get("MQA_BCCD")
+        folder = Path(source) if source else fetch(root / "source")
         check(folder)
         converted = convert.from_voc(folder / "BCCD", root, CLASSES)
     except OSError as error:

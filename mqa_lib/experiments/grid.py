@@ -1,6 +1,7 @@
 """A grid of runs in one small file: variants × seeds × data × schedule, read whole before anything starts.
 
-The file is YAML. `schedule` has arguments of `mqa_lib.rtdetr.train.Recipe`; an arm may replace any of them::
+The file is YAML. `schedule` has arguments of `mqa_lib.rtdetr.train.Recipe`; an arm may replace any of them, and have
+seeds and data of its own. Two arms that differ only in when they are done share a name by `as`::
 
     data: {keys_and_locks: {train: 2400, val: 320, test: 480, seed: 1, size: 128}}
     schedule: {epochs: 10, imgsz: 128, batch: 16, lr0: 0.0005}
@@ -25,7 +26,7 @@ from mqa_lib import checks
 from mqa_lib.datasets import yolo
 
 _KEYS = ("data", "schedule", "seeds", "threads", "arms")
-_ARM_KEYS = ("variants", "schedule", "seeds", "data")
+_ARM_KEYS = ("as", "variants", "schedule", "seeds", "data")
 _DATA = ("keys_and_locks", "bccd", "path")
 
 
@@ -59,7 +60,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Grid:
-    """All runs of an experiment, every variant with the first seed before any with the second.
+    """All runs of an experiment, arm by arm, and in each every variant with one seed before any with the next.
 
     Args:
         name: The experiment's name, which is its file's.
@@ -126,18 +127,17 @@ def _runs(arms: Mapping[str, dict[str, Any]], home: Path) -> Iterator[Run]:
                 )
     contents = {name: _content(name, home) for said in arms.values() for name in said["variants"]}
     data = {arm: _data(said.get("data"), home) for arm, said in arms.items()}
-    seeds = dict.fromkeys(seed for said in arms.values() for seed in said["seeds"])
-    for seed in seeds:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise checks.refuse("seeds", seed, "must be whole numbers of at least 0", "Use [0, 1, 2].")
-        for arm, said in arms.items():
-            for name in said["variants"] if seed in said["seeds"] else ():
+    for arm, said in arms.items():
+        for seed in said["seeds"]:
+            if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+                raise checks.refuse("seeds", seed, "must be whole numbers of at least 0", "Use [0, 1, 2].")
+            for name in said["variants"]:
                 model = name if Path(name).suffix == "" else str((home / name).absolute())
                 recipe = asdict(Recipe(model, seed, **said["schedule"]))
                 known = {**recipe, "model": contents[name]}
                 decides = json.dumps([known, data[arm][1]], sort_keys=True, default=str)
                 identity = hashlib.sha256(decides.encode()).hexdigest()[:8]
-                yield Run(arm, recipe, data[arm][0], identity)
+                yield Run(said.get("as", arm), recipe, data[arm][0], identity)
 
 
 def _entries(where: str, said: Any, known: Any) -> dict[str, Any]:

@@ -8,8 +8,9 @@ lies there: nothing, a key, or a lock of which colour. Every variant gets the sa
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mqa_lib.datasets import keys_and_locks
 from mqa_lib.datasets.keys_and_locks import CLASSES, Scene
 from mqa_lib.rtdetr import article
 from mqa_lib.rtdetr.build import MODELS, content_of, load
+from mqa_lib.rtdetr.trainer import Paused
 from mqa_lib.rtdetr.weights import as_checkpoint
 
 STRIDES = (8, 16)
@@ -77,11 +79,11 @@ def cells(scenes: list[Scene], stride: int) -> Int[Tensor, "batch rows columns"]
     return torch.from_numpy(target)
 
 
-def _batches(seed: int, steps: int, batch_size: int) -> Iterator[tuple[Tensor, list[Scene]]]:
-    source = keys_and_locks.stream(seed, steps * batch_size)
-    for _ in range(steps):
-        scenes, pictures = zip(*(next(source) for _ in range(batch_size)), strict=True)
-        yield _as_input(pictures), list(scenes)
+def _batches(seed: int, first: int, steps: int, batch_size: int) -> Iterator[tuple[Tensor, list[Scene]]]:
+    for step in range(first, steps):
+        numbers = range(step * batch_size, (step + 1) * batch_size)
+        scenes = [keys_and_locks.draw_scene(seed, number) for number in numbers]
+        yield _as_input([keys_and_locks.render(scene) for scene in scenes]), scenes
 
 
 def _as_input(pictures: Sequence[UInt8[np.ndarray, "size size 3"]]) -> Float[Tensor, "batch 3 size size"]:
@@ -103,6 +105,58 @@ def lock_accuracy(network: DenseBackbone, pictures: int = 256, seed: int = 20_00
     return shares
 
 
+class _Session:
+    """A pretraining that writes down ten times where it is, and goes on from there."""
+
+    def __init__(self, detector: RTDETR, steps: int, peak: float, file: Path) -> None:
+        self.network = DenseBackbone(_backbone(detector))
+        if article.takes_channels_last(self.network):
+            self.network.to(memory_format=torch.channels_last)  # a third less time a step
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=peak, weight_decay=0.01)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, peak, total_steps=steps, pct_start=0.2
+        )
+        self.file, self.step, self.history = file, 0, list[dict[str, Any]]()
+        self.parts: dict[str, Any] = {
+            "network": self.network,
+            "optimiser": self.optimiser,
+            "schedule": self.schedule,
+        }
+        if file.exists():
+            there = torch.load(file)  # tensors and numbers alone, nothing that would be run
+            self.step, self.history = there["step"], there["history"]
+            for name, part in self.parts.items():
+                part.load_state_dict(there[name])
+        last = self.history[-1] if self.history else {"seconds": 0.0, "cpu_seconds": 0.0}
+        self._began = perf_counter() - last["seconds"], process_time() - last["cpu_seconds"]
+
+    def learn(self, x: Tensor, scenes: list[Scene], weight: Float[Tensor, " classes"]) -> None:
+        """Take one step."""
+        self.network.train()
+        losses = [
+            F.cross_entropy(scores, cells(scenes, stride), weight, ignore_index=_IGNORED)
+            for scores, stride in zip(self.network(x), STRIDES, strict=True)
+        ]
+        self.optimiser.zero_grad()
+        torch.stack(losses).sum().backward()
+        self.optimiser.step()
+        self.schedule.step()
+        self.step += 1
+
+    def measure(self, pictures: int) -> dict[int, float]:
+        """Return how many locks are named rightly, after it and all that is needed to go on has been written down."""
+        right = lock_accuracy(self.network)
+        seconds, cpu_seconds = perf_counter() - self._began[0], process_time() - self._began[1]
+        said = {"pictures": pictures, "seconds": seconds, "cpu_seconds": cpu_seconds, "lock accuracy": right}
+        self.history.append(said)
+        draft = self.file.with_suffix(".draft")
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"step": self.step, "history": self.history, **states}, draft)
+        draft.replace(self.file)
+        return right
+
+
 def pretrain(
     model: str,
     path: str | Path,
@@ -110,8 +164,11 @@ def pretrain(
     pictures: int = 80_000,
     batch_size: int = 64,
     peak: float = 3e-3,
+    pause: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Train the backbone of a nano model densely, write it to `path` for ultralytics' `pretrained=`, return its record.
+
+    If it is stopped, the same call goes on from the last tenth that was done.
 
     Args:
         model: A name in `MODELS`, of the nano size.
@@ -120,61 +177,38 @@ def pretrain(
         pictures: Pictures to train on, each new.
         batch_size: Pictures a step.
         peak: Highest learning rate of the one-cycle schedule.
+        pause: Asked after every tenth; if it returns true, the training stops there.
 
     Raises:
         ValueError: `model` is not a nano model of ours, or a number is smaller than 1.
+        Paused: `pause` returned true.
     """
-    from time import perf_counter, process_time
-
     from tqdm.auto import tqdm
 
     nano = [name for name in MODELS if name.startswith("rtdetr-nano")]
     checks.one_of("model", model, nano)
     steps = checks.positive("pictures", pictures) // checks.positive("batch_size", batch_size)
+    path = Path(path)
     torch.manual_seed(seed)
     detector = load(model)
     torch.manual_seed(seed)  # so that nothing here depends on the detector's head, which drew numbers too
-    network = DenseBackbone(_backbone(detector))
-    if article.takes_channels_last(network):
-        network.to(memory_format=torch.channels_last)  # a third less time a step
-    optimiser = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.2)
+    session = _Session(detector, steps, peak, path.with_suffix(".part"))
     weight = torch.ones(1 + len(CLASSES))
     weight[_NOTHING] = 0.2  # most cells are empty
-    start, cpu_start, history = perf_counter(), process_time(), []
-    shown = {"total": steps, "desc": f"pretrain {model}", "leave": False, "disable": None}
-    with tqdm(_batches(seed + 1000, steps, batch_size), **shown) as bar:
-        for step, (x, scenes) in enumerate(bar, start=1):
-            network.train()
-            losses = [
-                F.cross_entropy(scores, cells(scenes, stride), weight, ignore_index=_IGNORED)
-                for scores, stride in zip(network(x), STRIDES, strict=True)
-            ]
-            optimiser.zero_grad()
-            torch.stack(losses).sum().backward()
-            optimiser.step()
-            schedule.step()
-            if step % max(1, steps // 10) == 0:
-                right = lock_accuracy(network)
-                history.append(
-                    {
-                        "pictures": step * batch_size,
-                        "seconds": perf_counter() - start,
-                        "cpu_seconds": process_time() - cpu_start,
-                        "lock accuracy": right,
-                    }
-                )
+    shown = {"total": steps, "initial": session.step, "desc": f"pretrain {model}", "leave": False}
+    with tqdm(_batches(seed + 1000, session.step, steps, batch_size), disable=None, **shown) as bar:
+        for x, scenes in bar:
+            session.learn(x, scenes, weight)
+            if session.step % max(1, steps // 10) == 0:
+                right = session.measure(session.step * batch_size)
                 bar.set_postfix({f"stride {stride}": f"{share:.2f}" for stride, share in right.items()})
-    record = {
-        "model": model,
-        "seed": seed,
-        "pictures": steps * batch_size,
-        "batch_size": batch_size,
-        "peak": peak,
-    }
-    record["history"] = history
+                if pause is not None and session.step < steps and pause():
+                    raise Paused
+    record = {"model": model, "seed": seed, "pictures": steps * batch_size, "batch_size": batch_size}
+    record |= {"peak": peak, "history": session.history}
     path = as_checkpoint(detector, path)
     path.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
+    session.file.unlink(missing_ok=True)
     return record
 
 
@@ -185,6 +219,7 @@ def pretrain_once(
     seed: int = 0,
     pictures: int = 80_000,
     batch_size: int = 64,
+    pause: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Do what `pretrain` does, but train a backbone that other models have too only once; return its record.
 
@@ -198,13 +233,14 @@ def pretrain_once(
         seed: Seed of weights and pictures.
         pictures: Pictures to train on, each new.
         batch_size: Pictures a step.
+        pause: As `pretrain` takes it.
     """
     recipe = {"seed": seed, "pictures": pictures, "batch_size": batch_size}
     said = json.dumps([_METHOD, recipe, content_of(model)["backbone"]])
     kept = Path(folder) / f"{hashlib.sha256(said.encode()).hexdigest()[:12]}.pt"
     with locking.hold(kept.with_suffix(".lock"), wait=True):
         if not kept.with_suffix(".json").exists():
-            pretrain(model, kept, **recipe)
+            pretrain(model, kept, **recipe, pause=pause)
     torch.manual_seed(seed)
     detector = load(model)
     there = torch.load(kept, weights_only=False)["model"]

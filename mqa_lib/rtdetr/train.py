@@ -20,15 +20,11 @@ from mqa_lib.rtdetr import article, colours
 from mqa_lib.rtdetr.build import MODELS, content_of, load, quietly, source
 from mqa_lib.rtdetr.fit import check_variant
 from mqa_lib.rtdetr.recipe import Recipe, arguments
-from mqa_lib.rtdetr.trainer import EPOCH_MEASURED, Diverged, Trainer
+from mqa_lib.rtdetr.trainer import EPOCH_MEASURED, Diverged, Paused, Trainer
 from mqa_lib.rtdetr.weights import as_checkpoint
 from mqa_lib.timing import commit, machine
 
 _PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "mqa-lib")
-
-
-class _Paused(Exception):
-    """Ends a training that was asked to go on another time."""
 
 
 class _Recorder:
@@ -121,7 +117,8 @@ def train(
         one_bar: Show one progress bar instead of ultralytics' own tables, which is better to read in a notebook; a
             text is written before it.
         after_epoch: Called with the record when an epoch's checkpoint is written. If it returns true, the training
-            stops there, the record says that it is not finished, and the same call goes on with it.
+            stops there, the record says that it is not finished, and the same call goes on with it. The pretraining of
+            the backbone asks it too, after every tenth, when the record has no epoch yet.
         stop_at_nan: Stop at the first loss that is not finite. Otherwise ultralytics goes back an epoch, three times.
         backbones: Folder where pretrained backbones are kept for other runs that need the same; else they are not.
         **options: Further arguments of ultralytics' `train`, such as `device` or `workers`.
@@ -146,8 +143,16 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     stage = _stage(folder, recipe.epochs)
     if stage != "finished":
+        recorder.write()
         if recipe.pretrain_pictures:
-            options["pretrained"] = str(_pretrained(recipe, folder, recorder.record, backbones))
+
+            def pause() -> bool:
+                return after_epoch is not None and after_epoch(recorder.record)
+
+            try:
+                options["pretrained"] = str(_pretrained(recipe, folder, recorder.record, backbones, pause))
+            except Paused:
+                return recorder.record
         elif origin.suffix != ".yaml":
             options.setdefault("pretrained", str(as_checkpoint(load(origin), folder / "start.pt")))
         recorder.write()
@@ -155,7 +160,7 @@ def train(
         events = _events(recorder, after_epoch, stop_at_nan)
         try:
             _run(recipe, resolved, folder, events, one_bar, {**options, "resume": stage == "resumable"})
-        except _Paused:
+        except Paused:
             return recorder.record
         recorder.record["epochs"] = read_record(record_file)["epochs"]  # perhaps written by another process
     recorder.record["finished"] = True
@@ -227,7 +232,7 @@ def _events(
 
         def saved(trainer: Trainer) -> None:
             if after_epoch(recorder.record) and trainer.epoch + 1 < trainer.epochs:
-                raise _Paused
+                raise Paused
 
         events["on_model_save"] = saved
     if stop_at_nan:
@@ -263,12 +268,19 @@ def _without_idle_ray() -> Iterator[None]:
         dict.__setitem__(SETTINGS, "raytune", before)
 
 
-def _pretrained(recipe: Recipe, folder: Path, record: dict[str, Any], backbones: str | Path | None) -> Path:
+def _pretrained(
+    recipe: Recipe,
+    folder: Path,
+    record: dict[str, Any],
+    backbones: str | Path | None,
+    pause: Callable[[], bool],
+) -> Path:
     from mqa_lib.rtdetr import pretrain
 
     path = folder / "pretrained.pt"
     if not path.with_suffix(".json").exists():
-        wanted = {"pictures": recipe.pretrain_pictures, "batch_size": recipe.pretrain_batch}
+        wanted: dict[str, Any] = {"pictures": recipe.pretrain_pictures, "batch_size": recipe.pretrain_batch}
+        wanted["pause"] = pause
         if backbones is None:
             pretrain.pretrain(recipe.model, path, recipe.seed, **wanted)
         else:

@@ -15,6 +15,10 @@ class Diverged(FloatingPointError):
     """A training whose loss is no finite number any more."""
 
 
+class Paused(Exception):
+    """Ends a training that was asked to go on another time."""
+
+
 class Trainer(RTDETRTrainer):
     """ultralytics' trainer for RT-DETR, whose checkpoints a kill or a full disk cannot cut off.
 

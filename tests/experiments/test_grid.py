@@ -11,8 +11,8 @@ from mqa_lib.rtdetr.recipe import Recipe
 from tests.experiments.stub import GRID, write_grid
 
 
-def test_a_grid_is_every_variant_with_every_seed_in_every_arm_seed_by_seed(tmp_path):
-    text = GRID + "  long: {variants: [rtdetr-nano-stock], schedule: {epochs: 11}, seeds: [1]}\n"
+def test_a_grid_is_every_variant_with_every_seed_arm_by_arm_and_seed_by_seed(tmp_path):
+    text = GRID + "  late: {as: long, variants: [rtdetr-nano-stock], schedule: {epochs: 11}, seeds: [1]}\n"
     runs = read_grid(write_grid(tmp_path, text)).runs
     assert [
         (run.recipe["seed"], run.arm, run.recipe["model"][12:], run.recipe["epochs"]) for run in runs

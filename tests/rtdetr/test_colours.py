@@ -10,6 +10,7 @@ from mqa_lib import rtdetr
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.rtdetr import article, evaluate, pretrain
 from mqa_lib.rtdetr.colours import LockColours, count, lock_classes
+from mqa_lib.rtdetr.trainer import Paused
 
 ROOT = Path(__file__).parents[2]
 LOCKS = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]])
@@ -52,6 +53,19 @@ def test_only_the_articles_layer_stops_in_channels_last(name, does):
     else:
         with pytest.raises(RuntimeError, match="view size is not compatible"):
             network(x)
+
+
+def test_a_pretraining_that_was_stopped_ends_as_one_that_was_not(tmp_path):
+    wanted = {"seed": 5, "pictures": 48, "batch_size": 16}
+    whole = pretrain.pretrain("rtdetr-nano-mobile-mqa", tmp_path / "whole.pt", **wanted)
+    for _ in range(2):
+        with pytest.raises(Paused):
+            pretrain.pretrain("rtdetr-nano-mobile-mqa", tmp_path / "parts.pt", **wanted, pause=lambda: True)
+    parts = pretrain.pretrain("rtdetr-nano-mobile-mqa", tmp_path / "parts.pt", **wanted, pause=lambda: True)
+    for key in ("pictures", "lock accuracy"):
+        assert [said[key] for said in parts["history"]] == [said[key] for said in whole["history"]]
+    assert parts["history"][0]["seconds"] < parts["history"][1]["seconds"] < parts["history"][2]["seconds"]
+    assert not (tmp_path / "parts.part").exists()
 
 
 def test_models_with_the_same_backbone_share_its_pretraining(tmp_path, monkeypatch):
