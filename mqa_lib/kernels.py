@@ -1,4 +1,4 @@
-"""How tokens read from keys and values that all heads share: by PyTorch's fused kernel, or by two convolutions.
+"""How tokens read from keys and values that all heads share: PyTorch's fused kernel, convolutions, plain products.
 
 With shared keys, heads are only more queries, and the score of every query with every key is a 1×1 convolution of the
 query map whose weights *are the keys*; reading is a second one whose weights are the values. oneDNN, which computes
@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 BLOCK = 2**21  # scores at a time: 8 MiB, which a shared cache holds
 FEW = 2**17  # scores of one picture below which starting two convolutions takes longer than it saves
+FEW_IN_TRAINING = 2**18  # below which training is fastest with plain products, whose way back repeats nothing
 KEPT = (
     2**23
 )  # scores that training may keep for the way back: 32 MiB; above, they are computed once more there
@@ -37,25 +38,39 @@ def read(
         v: Values that all of them share.
         dropout: Share of the weights that are dropped.
     """
-    if takes_convolutions(q, k.shape[1], dropout):
-        return _by_convolutions(q, k, v, dropout)
-    return _fused(q, k, v, dropout)
+    return _WAYS[way(q, k, v, dropout)](q, k, v, dropout)
 
 
-def takes_convolutions(q: Float[Tensor, "batch rows key_dim"], keys: int, dropout: float = 0.0) -> bool:
-    """Return whether `read` computes by convolutions: for many scores in float32 on an x86 CPU, while nothing traces.
+def way(
+    q: Float[Tensor, "batch rows key_dim"],
+    k: Float[Tensor, "batch keys key_dim"],
+    v: Float[Tensor, "batch keys value_dim"],
+    dropout: float = 0.0,
+) -> str:
+    """Return how `read` computes: "fused", "products" or "convolutions".
 
-    Dropout keeps PyTorch's fused CPU kernel from being used, so fewer scores are enough with it.
+    PyTorch's fused kernel, but for float32 on an x86 CPU while nothing traces: there plain matrix products for few
+    scores in training, since their way back repeats nothing, and convolutions for many scores. Dropout keeps the fused
+    CPU kernel from being used at all, so with it there is no such thing as few scores.
     """
+    if not _may_choose(q):
+        return "fused"
+    scores = q.shape[1] * k.shape[1]
+    trains = torch.is_grad_enabled() and any(each.requires_grad for each in (q, k, v))
+    if trains and scores < FEW_IN_TRAINING and len(q) * scores <= KEPT:
+        return "products"
+    return "convolutions" if dropout or scores >= FEW else "fused"
+
+
+def _may_choose(q: Float[Tensor, "batch rows key_dim"]) -> bool:
     if q.device.type != "cpu" or q.dtype != torch.float32 or not _X86:
         return False
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.backends.mkldnn.is_available():
         return False  # a compiler must see one operation, not a loop whose length depends on the size
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return False  # `torch.func` neither maps a softmax in place nor computes scores twice
-    if torch._C._len_torch_function_stack() > 0:
-        return False  # whoever counts operations by name, as ultralytics does, knows attention and not this
-    return q.shape[1] * keys >= (1 if dropout else FEW)
+    # Whoever counts operations by name, as ultralytics does, knows attention and not what stands for it here.
+    return torch._C._len_torch_function_stack() == 0
 
 
 def _fused(
@@ -76,6 +91,16 @@ def _fused(
     return out if value_dim >= key_dim else out[..., :value_dim]
 
 
+def _by_products(
+    q: Float[Tensor, "batch rows key_dim"],
+    k: Float[Tensor, "batch keys key_dim"],
+    v: Float[Tensor, "batch keys value_dim"],
+    dropout: float,
+) -> Float[Tensor, "batch rows value_dim"]:
+    weights = (q @ (k * q.shape[-1] ** -0.5).mT).softmax(dim=-1)
+    return (F.dropout(weights, dropout) if dropout else weights) @ v
+
+
 def _by_convolutions(
     q: Float[Tensor, "batch rows key_dim"],
     k: Float[Tensor, "batch keys key_dim"],
@@ -88,8 +113,8 @@ def _by_convolutions(
     block = -(-rows // -(-rows * keys // BLOCK))
     # split and unbind, because the gradient of a slice would be a map of zeros for every slice
     tasks = [
-        (its_q, its_k, its_v.mT)
-        for picture, its_k, its_v in zip(q.unbind(), scaled.unbind(), v.unbind(), strict=True)
+        (its_q, its_k, its_v)
+        for picture, its_k, its_v in zip(q.unbind(), scaled.unbind(), v.mT.unbind(), strict=True)
         for its_q in picture.split(block)
     ]
     if torch.is_grad_enabled() and any(each.requires_grad for each in (q, k, v)):
@@ -134,3 +159,6 @@ def _convolved(
     """Return tokens · matrixᵀ as a 1×1 convolution of a channels_last map with one row of pixels."""
     as_map = tokens[None, None].permute(0, 3, 1, 2)
     return F.conv2d(as_map, matrix[:, :, None, None]).permute(0, 2, 3, 1).flatten(0, 2)
+
+
+_WAYS = {"fused": _fused, "products": _by_products, "convolutions": _by_convolutions}

@@ -137,10 +137,10 @@ def read_with(layer, weights, x):
     return layer.output(read)
 
 
-@pytest.mark.parametrize("way", ["fused", "math", "convolutions"])
+@pytest.mark.parametrize("way", ["fused", "math", "products", "convolutions"])
 @pytest.mark.parametrize("options", LOOKED_AT, ids=str)
 def test_weights_are_the_very_weights_that_forward_uses(options, way, monkeypatch):
-    monkeypatch.setattr(kernels, "takes_convolutions", lambda *_: way == "convolutions")
+    monkeypatch.setattr(kernels, "way", lambda *_: "fused" if way == "math" else way)
     layer, x = drawn_layer(**options), drawn_map(2, 5, 14, 17)
     with sdpa_kernel(SDPBackend.MATH if way == "math" else SDPBackend.FLASH_ATTENTION):
         output, weights = layer(x), layer.weights(x)
@@ -257,13 +257,11 @@ def test_a_map_smaller_than_the_kernel_is_padded(height, width, kernel, padding)
 
 @pytest.mark.parametrize("options", LOOKED_AT, ids=str)
 @pytest.mark.parametrize(
-    ("dtype", "convolutions"),
-    [(torch.float32, False), (torch.float32, True), (torch.bfloat16, False)],
+    ("dtype", "way"),
+    [*((torch.float32, way) for way in ("fused", "products", "convolutions")), (torch.bfloat16, "fused")],
 )
-def test_a_nan_reaches_every_pixel_of_its_own_picture_and_of_no_other(
-    options, dtype, convolutions, monkeypatch
-):
-    monkeypatch.setattr(kernels, "takes_convolutions", lambda *_: convolutions)
+def test_a_nan_reaches_every_pixel_of_its_own_picture_and_of_no_other(options, dtype, way, monkeypatch):
+    monkeypatch.setattr(kernels, "way", lambda *_: way)
     layer, x = drawn_layer(**options).to(dtype), drawn_map(2, 5, 13, 17).to(dtype)
     x[0, 3, 11, 2] = float("nan")  # not in the first block of keys that a kernel looks at
     output = layer(x)

@@ -34,7 +34,7 @@ LAYER = {"dim": 160, "height": 13, "width": 17, "num_heads": 4, "key_dim": 64}
 def counted_macs(layer: torch.nn.Module, dim: int, height: int, width: int) -> int:
     # Before 2.15 torch knows no formula for the fused kernel of a CPU and counts nothing for it. Mobile MQA is counted
     # on its other path: before the fused kernel zeros are added where key_dim and value_dim differ.
-    by_convolutions = mock.patch("mqa_lib.kernels.takes_convolutions", return_value=True)
+    by_convolutions = mock.patch("mqa_lib.kernels.way", return_value="convolutions")
     with (
         by_convolutions,
         FlopCounterMode(display=False) as counter,

@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mqa_lib import MobileMQA, functional, kernels
 
-WAYS = {"fused": kernels._fused, "convolutions": kernels._by_convolutions}
+WAYS = kernels._WAYS
 
 
 def tokens(batch=3, rows=23, keys=19, key_dim=5, value_dim=7, dtype=torch.float32):
@@ -57,24 +57,36 @@ def test_dropout_keeps_the_mean_and_drops_the_same_weights_on_the_way_back(kept,
     torch.testing.assert_close((grad * v).sum(), out.sum(), rtol=1e-4, atol=1e-2)
 
 
-def test_convolutions_are_taken_for_many_scores_in_single_precision_only():
-    many = torch.empty(1, 4096, 64)
-    with_them = kernels.takes_convolutions(many, 64)
-    assert with_them == kernels._X86
-    assert not kernels.takes_convolutions(many, 31)
-    assert not kernels.takes_convolutions(many.double(), 64)
-    assert not kernels.takes_convolutions(many.bfloat16(), 64)
-    assert kernels.takes_convolutions(many, 1, dropout=0.1) == kernels._X86
+def given(rows, keys, batch=1, dtype=torch.float32, train=False):
+    q, kv = (
+        torch.empty(batch, rows, 64, dtype=dtype, requires_grad=train),
+        torch.empty(batch, keys, 64, dtype=dtype),
+    )
+    return q, kv, kv
+
+
+@pytest.mark.skipif(not kernels._X86, reason="elsewhere there is one way only")
+def test_the_way_is_chosen_by_the_number_of_scores_and_by_what_is_asked():
+    assert kernels.way(*given(4096, 32)) == "convolutions"
+    assert kernels.way(*given(4096, 31)) == "fused"
+    assert (
+        kernels.way(*given(4096, 31, train=True)) == kernels.way(*given(4096, 63, train=True)) == "products"
+    )
+    assert kernels.way(*given(4096, 64, train=True)) == "convolutions"
+    assert kernels.way(*given(4096, 1), dropout=0.1) == "convolutions"
+    assert kernels.way(*given(4096, 63, batch=65, train=True)) == "convolutions"  # too many to keep
+    with torch.no_grad():
+        assert kernels.way(*given(4096, 31, train=True)) == "fused"
+    for dtype in (torch.float64, torch.bfloat16):
+        assert kernels.way(*given(4096, 64, dtype=dtype)) == "fused"
 
 
 @pytest.mark.parametrize("side", [16, 48], ids=["fused", "convolutions"])
 def test_the_layer_gives_the_specification_on_both_sides_of_the_choice(side):
     layer = MobileMQA(11, num_heads=3, key_dim=13, value_dim=7, kv_stride=2).eval()
     x = torch.randn(2, 11, side, side - 3)
-    chosen = kernels.takes_convolutions(
-        torch.empty(2, 3 * side * (side - 3), 13), side // 2 * (side - 2) // 2
-    )
-    assert chosen == (side == 48 and kernels._X86)
+    chosen = kernels.way(*given(3 * side * (side - 3), side // 2 * ((side - 2) // 2)))
+    assert (chosen == "convolutions") == (side == 48 and kernels._X86)
     exact = functional.mobile_mqa(
         x.double(), {n: t.double() for n, t in layer.state_dict().items()}, 3, kv_stride=2
     )
