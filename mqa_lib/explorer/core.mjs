@@ -173,7 +173,7 @@ export function cellAt(layer, grid, rowPixel, columnPixel) {
   return clip(down, rowCount - 1) * columnCount + clip(across, columnCount - 1);
 }
 
-export const percent = (share) => `${(100 * share).toFixed(1)} %`;
+export const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
 export function sentence(layer, { query, key, direction }, name, weights) {
   const [best] = top(weights, 1);
@@ -189,13 +189,13 @@ export function sentence(layer, { query, key, direction }, name, weights) {
 }
 
 // Keys & Locks knows the right answer. The keys of the layer that lie at a lock's own key: their middles are at most
-// `near` pixels away, down and across; if not given, half a step, which is the nearest one.
+// `near` pixels away, down and across; if not given, the one whose square holds it.
 export function rightKeys(layer, pair) {
   const middle = pair.key.map((at) => at + 0.5);
-  const most = layer.keyStep.map((step) => pair.near ?? step / 2);
+  if (typeof pair.near !== "number") return [cellAt(layer, "keyGrid", ...middle)];
   const found = [];
   for (let key = 0; key < layer.keys; key++) {
-    if (keyCentre(layer, key).every((at, axis) => Math.abs(at - middle[axis]) <= most[axis])) found.push(key);
+    if (keyCentre(layer, key).every((at, axis) => Math.abs(at - middle[axis]) <= pair.near)) found.push(key);
   }
   return found.length ? found : [cellAt(layer, "keyGrid", ...middle)];
 }

@@ -104,6 +104,7 @@ function render({ model, el }) {
   function stageOf() {
     const marks = Object.fromEntries(["cell", "right", "best", "foot", "box"].map((name) =>
       [name, h("i", { class: `mx-${name === "cell" ? "query" : name}`, hidden: true })]));
+    const lock = c("b", "lock", "locked · Esc frees");
     const help = h("span", { id: fresh(), class: "mx-quiet" }, HELP);
     const node = h("span", {
       class: "mx-map mx-stage", tabindex: "0", role: "application", "aria-roledescription": "grid of cells on the picture",
@@ -115,8 +116,8 @@ function render({ model, el }) {
       },
       onpointerleave: () => { if (preview !== null) { preview = null; draw(); } },
       onclick: (event) => pick(under(event, node, layer(), grid())),
-    }, Object.values(marks));
-    return { node, marks, help };
+    }, Object.values(marks), lock);
+    return { node, marks, lock, help };
   }
 
   // Everything that depends on which layer of which picture is shown; numbers come with draw().
@@ -153,7 +154,7 @@ function render({ model, el }) {
     }
     if (strides.length > 1) {
       const buttons = choice("kv_stride", strides.map((entry) => [entry.at, String(entry.stride)]), own.at, (at) => moveTo(at));
-      menus.append(h("div", {}, h("span", {}, "kv_stride"), buttons.node));
+      menus.append(c("div", "field", h("span", {}, "kv_stride"), buttons.node));
     }
     if (layers.length > 1) {
       menus.append(menu("beside it", [[-1, "nothing"], ...layers.filter((entry) => entry !== own)
@@ -161,13 +162,12 @@ function render({ model, el }) {
     }
     menus.append(
       menu("direction", [["from", "what a place reads"], ["to", "who reads a key"]], state.direction, turn),
-      menu("scale", [["shared", "one for all heads"], ["full", "0 to 100 %"], ["own", "each map its own"]], state.scale,
+      menu("scale", [["shared", "one for all heads"], ["full", "0 to 100%"], ["own", "each map its own"]], state.scale,
         (scale) => set({ scale })),
       menu("colours", Object.keys(COLOURS).map((name) => [name, name]), state.colours,
         (colours) => set({ colours })));
 
     view.stage = stageOf();
-    view.lock = c("b", "lock");
     const [rowCount, columnCount] = own[grid()];
     view.row = slider("row", [0, rowCount - 1, 1], (at) => move(at * columnCount + (current() % columnCount)));
     view.column = slider("column", [0, columnCount - 1, 1], (at) =>
@@ -191,7 +191,7 @@ function render({ model, el }) {
     view.check = check(model, (entry) => moveTo(entry.layer, { query: entry.queries[0], locked: true, direction: "from" }));
     const asks = asking() ? "Guess: which part will it read? Click there" : from ? "Point at a place that asks" : "Point at a key";
     const figures = [
-      h("figure", {}, h("figcaption", {}, h("b", {}, `1 · ${asks}`), view.lock), view.stage.node,
+      h("figure", {}, h("figcaption", {}, h("b", {}, `1 · ${asks}`)), view.stage.node,
         controls(view.row.node, view.column.node)),
       c("figure", "answer", h("figcaption", {}, view.title = h("b")), view.large.node, view.bar.node, view.hover),
     ];
@@ -303,7 +303,7 @@ function render({ model, el }) {
     const [r, c] = place(own, grid(), now);
     node.setAttribute("aria-label", `${picksKeys() ? "Key" : "Query"} row ${r}, column ${c}` +
       `${state.locked && !asking() ? ", locked" : ""}`);
-    view.lock.textContent = state.locked && !asking() ? " locked; click it again or press Escape to free it" : "";
+    view.stage.lock.hidden = !state.locked || asking();
     view.row.set(r);
     view.column.set(c);
     const log = Math.log2(state.temperature);
@@ -340,13 +340,14 @@ function render({ model, el }) {
     const needed = [state.scene, state.layer, state.beside, state.direction, state.guess === -1].join();
     if (needed !== view.built) {
       const focused = root.contains(document.activeElement) ? document.activeElement : null;
-      const label = focused?.closest("label,[role=radiogroup]")?.textContent;
+      const name = (node) => node?.getAttribute("aria-label") ?? node?.firstChild.textContent;
+      const label = name(focused?.closest(".mx-field,[role=radiogroup]"));
       const stage = focused === view.stage?.node;
       build();
       draw();
       // The reader's place must not be lost when what they hold is made anew.
       if (stage) view.stage.node.focus({ preventScroll: true });
-      else if (label) [...root.querySelectorAll("label,[role=radiogroup]")].find((node) => node.textContent === label)
+      else if (label) [...root.querySelectorAll(".mx-field,[role=radiogroup]")].find((node) => name(node) === label)
         ?.querySelector("select,input,[tabindex='0']")?.focus({ preventScroll: true });
     } else {
       draw();

@@ -26,7 +26,7 @@ const model = { get: (name) => state[name], set: (name, value) => { state[name] 
   off() {}, send() {} };
 state.text = document.getElementById("payload").textContent;
 render({ model, el: document.getElementById("explorer") });
-document.getElementById("fixed").open = false;
+document.getElementById("fixed").open = !document.querySelector(".mqa-x");
 """
 
 

@@ -10,7 +10,7 @@ export function colourBar() {
   const draw = (largest, uniform, colours) => {
     bar.style.background = gradient(colours);
     line.style.left = `${Math.min((100 * uniform) / largest, 100)}%`;
-    low.textContent = "0 %";
+    low.textContent = "0%";
     high.textContent = percent(largest);
     said.textContent = `line: every key alike, ${percent(uniform)}`;
     bar.setAttribute("aria-label", `Colours from 0 to ${percent(largest)}; every key alike would be ${percent(uniform)}`);
@@ -88,7 +88,7 @@ export function decoder(scene, state, set) {
   const legend = c("p", "quiet", points.grids.map(([rows, columns], level) =>
     `${LEVEL_NAMES[level % 5]}: map of ${rows}×${columns} cells. `));
   const node = h("section", { class: "mx-decoder", "aria-label": "The decoder's points" },
-    h("h3", {}, "Where the decoder read for a detection"), controls(which, layer.node),
+    c("p", "title", "Where the decoder read for a detection"), controls(which, layer.node),
     c("div", "side", map, h("div", {}, said, legend)));
   const box = ([t, l, b, r], kind) => s("rect", { class: kind, x: l, y: t, width: r - l, height: b - t });
   // Only the surroundings of the detection, or its points would lie on each other.
@@ -129,7 +129,7 @@ export function decoder(scene, state, set) {
       box(points.boxes[d], "mx-box"), ...order.map((i) => mark(Math.floor(i / each) % levels,
         middle[1] + points.offsets[2 * (start + i) + 1], middle[0] + points.offsets[2 * (start + i)],
         radius * Math.sqrt(weights[i] / largest))));
-    const text = `Layer ${at}: ${heads} heads read ${levels * each} points each, whose weights sum to 100 % per head. ` +
+    const text = `Layer ${at}: ${heads} heads read ${levels * each} points each, whose weights sum to 100% per head. ` +
       `The area of a mark is its weight, ${percent(largest)} the largest. ` +
       points.grids.map(([r, c], level) => `${percent(shares[level])} from the map of ${r}×${c}`).join(", ") +
       ". The dashed box is where the layer starts from, the solid one where the decoder ends.";
@@ -153,7 +153,7 @@ export function check(model, go) {
     shown = key;
     node.hidden = !all.length && !live;
     if (node.hidden) return;
-    node.replaceChildren(h("h3", {}, "Does it matter? Mask the strongest keys, or as many others"));
+    node.replaceChildren(c("p", "title", "Does it matter? Mask the strongest keys, or as many others"));
     if (found) {
       node.append(h("p", {}, `${found.score} before: ${found.before.toFixed(3)}. ${found.said}`),
         h("div", { class: "mx-scroll", role: "region", tabindex: "0", "aria-label": "Masked keys" }, c("table", "table",

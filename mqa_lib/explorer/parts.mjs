@@ -24,20 +24,22 @@ let made = 0;
 export const fresh = () => `mqa-${(made += 1)}`;
 
 export function menu(label, options, value, pick) {
-  const select = h("select", { onchange: () => pick(JSON.parse(select.value)) },
+  const id = fresh();
+  const select = h("select", { id, onchange: () => pick(JSON.parse(select.value)) },
     options.map(([key, text]) => h("option", { value: JSON.stringify(key), selected: key === value }, text)));
-  return h("label", {}, h("span", {}, label), select);
+  return c("div", "field", h("label", { for: id }, label), select);
 }
 
 export function slider(label, [min, max, step], move) {
-  const input = h("input", { type: "range", min, max, step, oninput: () => move(Number(input.value)) });
+  const id = fresh();
+  const input = h("input", { id, type: "range", min, max, step, oninput: () => move(Number(input.value)) });
   const said = h("output");
   const set = (value, text = String(value)) => {
     input.value = value;
     said.textContent = text;
     input.setAttribute("aria-valuetext", text);
   };
-  return { node: c("label", "slider", h("span", {}, label), input, said), set };
+  return { node: c("div", "field mx-slider", h("label", { for: id }, label), input, said), set };
 }
 
 // One choice of several as buttons: one tab stop, arrows move.

@@ -1,0 +1,31 @@
+"""A picture of Keys & Locks seen by the bundled detector, its page, and a browser's tab on that."""
+
+from dataclasses import replace
+
+import pytest
+
+from mqa_lib import explorer, rtdetr
+from mqa_lib.datasets import keys_and_locks
+from tests.unhooked.explored import opened
+from tests.unhooked.test_explore import NANO
+
+
+@pytest.fixture(scope="session")
+def seen() -> explorer.Seen:
+    scene = keys_and_locks.draw_scene(0, 3, "val", pairs=(2, 4))
+    model = rtdetr.load(NANO)
+    found = explorer.look(model, keys_and_locks.render(scene), "a picture")
+    check = explorer.mask_check(model, found.image, 0, found.layers[0].query_at(*found.middle), draws=2)
+    return replace(explorer.gather(found, scene.pairs)[0], checks=(check,))
+
+
+@pytest.fixture(scope="session")
+def file(seen, tmp_path_factory):
+    return explorer.export_html(seen, tmp_path_factory.mktemp("page") / "nano.html", model="the nano")
+
+
+@pytest.fixture
+def page(browser, file):
+    with_page = opened(browser, file)
+    yield with_page
+    with_page.close()
