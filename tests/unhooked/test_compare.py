@@ -161,7 +161,6 @@ def test_a_cluster_loses_nothing_when_a_worker_is_killed(tmp_path):
     assert [epochs(record) for record in records.values()] == [[1, 2, 3]] * 4
     (died,) = (record for record in records.values() if len(record["processes"]) > 1)
     assert died["recipe"]["model"] == "rtdetr-nano-stock" and len(set(died["processes"])) == 2
-    assert len({pid for record in records.values() for pid in record["processes"]}) >= 3
     assert sum(": mAP50 0.500" in line for line in said) == 4
 
 
