@@ -92,6 +92,7 @@ class MobileMQA(nn.Module):
         self.output = nn.Sequential()
         self.output.add_module("proj", nn.Conv2d(num_heads * self.value_dim, self.dim_out, 1, bias=False))
         self.output.add_module("drop", nn.Dropout(proj_drop))
+        self.merged: nn.Module | None = None  # the three projections as one, once `fold` made them so
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -110,12 +111,12 @@ class MobileMQA(nn.Module):
             ValueError: `x` is not of shape batch × dim × height × width, has no pixels, or lies on another device.
         """
         self._check(x)
-        q_map = self.query(x)
+        q_map, k_map, v_map = self._maps(x)
         rows, columns = q_map.shape[2:]
         # All heads read the same keys, so heads are just more queries. In channels_last this regrouping copies nothing.
         q = _as_rows(q_map).unflatten(-1, (self.num_heads, self.key_dim)).flatten(1, 2)
         dropout = self.attn_drop if self.training else 0.0
-        read = kernels.read(q, _as_rows(self.key(x)), _as_rows(self.value(x)), dropout)
+        read = kernels.read(q, _as_rows(k_map), _as_rows(v_map), dropout)
         read = read.reshape(len(x), rows, columns, self.num_heads * self.value_dim).permute(0, 3, 1, 2)
         if max(self.query_strides) > 1:
             read = self._enlarged(read, (x.shape[2], x.shape[3]))
@@ -157,6 +158,19 @@ class MobileMQA(nn.Module):
         if strict:
             checks.state_fits(self, state_dict)
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def _maps(
+        self, x: Float[Tensor, "batch {self.dim} height width"]
+    ) -> tuple[
+        Float[Tensor, "batch queries rows columns"],
+        Float[Tensor, "batch {self.key_dim} key_rows key_columns"],
+        Float[Tensor, "batch {self.value_dim} key_rows key_columns"],
+    ]:
+        if self.merged is None:
+            return self.query(x), self.key(x), self.value(x)
+        sizes = [self.num_heads * self.key_dim, self.key_dim, self.value_dim]
+        q_map, k_map, v_map = self.merged(x).split(sizes, dim=1)
+        return q_map, k_map, v_map
 
     def _check(self, x: Float[Tensor, "batch {self.dim} height width"]) -> None:
         checks.feature_map("x", x, self.dim)

@@ -1,8 +1,8 @@
 """Fold for inference: norms and layer scales of trained Mobile MQA become part of the convolutions beside them.
 
 What is folded keeps its class and its `forward`; a norm that went into a convolution is an `nn.Identity` afterwards.
-Projections of one input are *not* merged into one, nor the two depthwise convolutions: on the CPU that takes as long
-or longer.
+Queries, keys and values of one map come from one convolution. The two depthwise convolutions stay apart: as one with
+two filters a channel they take longer on the CPU (`data/benchmarks/layer.json` has both, under "parts").
 """
 
 import copy
@@ -35,6 +35,9 @@ def fold(model: nn.Module) -> nn.Module:
     for module in list(folded.modules()):
         if isinstance(module, MobileMQABlock):
             _fold_block(module)
+    for module in list(folded.modules()):
+        if type(module) is MobileMQA:  # a subclass may compute its queries otherwise
+            _merge_projections(module)
     return folded
 
 
@@ -108,6 +111,18 @@ def _fold_block(block: Any) -> None:
     else:
         attn.key, attn.value = (BorderedBranch(branch, block.norm) for branch in (attn.key, attn.value))
     block.norm = nn.Identity()
+
+
+def _merge_projections(layer: MobileMQA) -> None:
+    """Make queries, keys and values with one convolution where they come from the same pixels; those apart stay."""
+    if layer.kv_stride > 1 or max(layer.query_strides) > 1:
+        return
+    parts: list[Any] = [layer.query.proj, layer.key.proj, layer.value.proj]
+    merged = nn.Conv2d(layer.dim, sum(len(part.weight) for part in parts), 1, bias=parts[0].bias is not None)
+    merged.weight.data = torch.cat([part.weight for part in parts])
+    if merged.bias is not None:
+        merged.bias.data = torch.cat([part.bias for part in parts])
+    layer.merged = merged.eval().requires_grad_(False)
 
 
 def _foldable(norm: object) -> bool:
