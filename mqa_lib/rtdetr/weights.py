@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from ultralytics import RTDETR
 from ultralytics.nn import tasks
-from ultralytics.nn.tasks import RTDETRDetectionModel, yaml_model_load
+from ultralytics.nn.tasks import BaseModel, RTDETRDetectionModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mqa_lib import checks
@@ -221,7 +221,8 @@ def _check_rows(file: Any, way_out: str) -> None:
         name = str(kind)
         home, _, short = name.rpartition(".")
         layer = getattr({"": tasks, "nn": nn}.get(home), short, None)
-        if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
+        # A whole model is a module too, and would build what the row's arguments say without this check.
+        if not (isinstance(layer, type) and issubclass(layer, nn.Module)) or issubclass(layer, BaseModel):
             raise checks.refuse("yaml", name, "must name layers that ultralytics or mqa_lib has", way_out)
     if activation is not None and not _PLAIN_ACTIVATION.fullmatch(str(activation)):
         rule = "must be a layer of torch.nn, such as torch.nn.ReLU()"

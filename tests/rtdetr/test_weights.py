@@ -127,6 +127,7 @@ def test_weights_of_another_model_are_refused_with_their_keys_and_shapes(saved, 
 
 
 ROW = [-1, 1, "Conv", [5, 3, 2]]
+WITHIN = {"nc": 1, "activation": "[print('run'), nn.ReLU()][1]", "backbone": [ROW], "head": [ROW]}
 BROKEN = {
     "is no JSON": ("{", "has a broken card"),
     "is a list": ("[]", "has a broken card"),
@@ -136,6 +137,10 @@ BROKEN = {
     "calls a function": (
         {"yaml": {"backbone": [ROW], "head": [[-1, 1, "torch_safe_load", ["evil.pt"]]]}},
         r"`yaml` \(=torch_safe_load\) must name layers",
+    ),
+    "builds a whole model whose activation runs code": (
+        {"yaml": {"backbone": [[-1, 1, "DetectionModel", [WITHIN]]], "head": [ROW]}},
+        r"`yaml` \(=DetectionModel\) must name layers",
     ),
     "runs code as its activation": (
         {"yaml": {"backbone": [ROW], "head": [ROW], "activation": "nn.ReLU(print('run'))"}},
