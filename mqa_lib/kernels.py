@@ -18,9 +18,7 @@ from torch.utils.checkpoint import checkpoint
 BLOCK = 2**21  # scores at a time: 8 MiB, which a shared cache holds
 FEW = 2**17  # scores of one picture below which starting two convolutions takes longer than it saves
 FEW_IN_TRAINING = 2**18  # below which training is fastest with plain products, whose way back repeats nothing
-KEPT = (
-    2**23
-)  # scores that training may keep for the way back: 32 MiB; above, they are computed once more there
+KEPT = 2**23  # scores that training may keep for the way back, 32 MiB; above, they are computed once more
 _X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -30,7 +28,11 @@ def read(
     v: Float[Tensor, "batch keys value_dim"],
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch rows value_dim"]:
-    """Return for every query the values, averaged with softmax(q·k / sqrt(key_dim)); memory grows linearly with rows.
+    """Return for every query the values, averaged with softmax(q·k / sqrt(key_dim)).
+
+    Memory grows linearly with the rows, in training too, wherever the choice of `way` or PyTorch has a kernel for it.
+    PyTorch has none on a CPU for dropout: in other formats than float32, on other processors than x86, and while
+    something traces, all scores are written then.
 
     Args:
         q: Queries of all heads, one after the other.
@@ -63,7 +65,7 @@ def way(
 
 
 def _may_choose(q: Float[Tensor, "batch rows key_dim"]) -> bool:
-    if q.device.type != "cpu" or q.dtype != torch.float32 or not _X86:
+    if q.device.type != "cpu" or q.dtype != torch.float32 or not _X86 or len(q) == 0:
         return False
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.backends.mkldnn.is_available():
         return False  # a compiler must see one operation, not a loop whose length depends on the size
@@ -111,7 +113,8 @@ def _by_convolutions(
     keys = k.shape[1]
     scaled = k * key_dim**-0.5
     block = -(-rows // -(-rows * keys // BLOCK))
-    # split and unbind, because the gradient of a slice would be a map of zeros for every slice
+    # split and unbind, because the gradient of a slice would be a map of zeros for every slice; and the values turned
+    # once, or every block's gradient of them would wait for that of the last block
     tasks = [
         (its_q, its_k, its_v)
         for picture, its_k, its_v in zip(q.unbind(), scaled.unbind(), v.mT.unbind(), strict=True)

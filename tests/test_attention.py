@@ -114,6 +114,13 @@ def test_any_memory_format_gives_the_same_output(memory_format):
     torch.testing.assert_close(layer(x.contiguous(memory_format=memory_format)), layer(x), **TOLERANCE)
 
 
+@pytest.mark.parametrize("side", [3, 47], ids=["small", "large"])
+@pytest.mark.parametrize("training", [False, True])
+def test_no_pictures_give_no_pictures(side, training):
+    layer = MobileMQA(8, 11, num_heads=3, key_dim=5, value_dim=7, attn_drop=0.5).train(training)
+    assert layer(torch.zeros(0, 8, side, 37)).shape == (0, 11, side, 37)
+
+
 def test_a_map_that_is_not_contiguous_gives_the_same_output():
     layer, x = drawn_layer(), drawn_map(2, 5, 13, 17)
     torch.testing.assert_close(layer(x.mT.contiguous().mT), layer(x), **TOLERANCE)

@@ -5,7 +5,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from mqa_lib import MobileMQA, functional, kernels
+from mqa_lib import MobileMQA, functional, kernels, timing
 
 WAYS = kernels._WAYS
 
@@ -133,6 +133,23 @@ def most_bytes(layer, side):
             held += event.nbytes()
             most = max(most, held)
     return most
+
+
+def test_training_holds_a_few_blocks_of_scores_and_one_gradient_of_keys_and_values(monkeypatch):
+    monkeypatch.setattr(kernels, "KEPT", 1)
+    q, k, v = tokens(batch=1, rows=4001, keys=499, key_dim=3, value_dim=7)
+
+    def step():
+        q.grad = k.grad = v.grad = None
+        kernels._by_convolutions(q, k, v, 0.0).backward(torch.ones(1, 4001, 7))
+        q.grad = k.grad = v.grad = None
+
+    held = []
+    for blocks in (40, 200):
+        monkeypatch.setattr(kernels, "BLOCK", 4001 * 499 // blocks)
+        held.append(timing.peak_bytes(step))
+    linear = 4 * (4001 + 499) * (3 + 7)  # bytes of all that is read and written
+    assert held[1] < held[0] < 4 * linear + 8 * 4 * 4001 * 499 // 40
 
 
 def test_memory_grows_linearly_with_the_queries():
