@@ -121,7 +121,8 @@ def show(
             first of them that can run here.
         query: Number of the first layer's query to start at; the middle one if not given.
         pairs: What the explorer should know of the right keys, as in `gather`.
-        guess: Whether the explorer hides its maps until the reader has guessed.
+        guess: Whether the explorer hides its maps until the reader has guessed a key, which is then its `guess`; in the
+            other modes only the query is shown.
         model: The model that was looked at, if the explorer may ask it to mask keys.
 
     Raises:
@@ -138,6 +139,10 @@ def show(
         view = AttentionExplorer(scenes, start if layers else None, guess, model)
         display(view)
         return view
+    if guess and layers:
+        picture, row = plots.query_figure(layers[0], start), divmod(start, layers[0].query_grid[1])
+        plots.show(picture, "The picture with the query at row {}, column {} marked.".format(*row))
+        return None
     if chosen == "widgets":
         explorer = Explorer(layers, start)
         display(explorer)

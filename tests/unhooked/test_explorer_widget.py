@@ -1,0 +1,103 @@
+"""The explorer of a notebook: small, all of its state in traits, and a picture with a true sentence beneath it."""
+
+import base64
+import json
+import sys
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import traitlets
+from torch import nn
+
+from mqa_lib import MobileMQA, explorer, plots, record
+from mqa_lib.explorer import words
+from mqa_lib.explorer.widget import AttentionExplorer
+from tests.unhooked.explored import AIFI, p5, random_record
+from tests.unhooked.test_explorer import PNG, made
+
+
+def widget(*records, **options) -> AttentionExplorer:
+    return AttentionExplorer(explorer.gather(records), **options)
+
+
+def bytes_of(view) -> int:
+    state = view.get_state()
+    return len(json.dumps({k: v for k, v in state.items() if k != "data"}).encode()) + len(state["data"])
+
+
+def test_its_bundle_holds_the_widget_the_picture_and_the_sentence():
+    taken = made(5, 7)
+    view = widget(taken, query=17)
+    data, metadata = view._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert base64.b64decode(data["image/png"]) == plots.png(plots.explorer_figure(taken, 17))
+    said = words.sentence(taken, 17, words.sharpest(taken, 17))
+    assert data["text/plain"] == said == metadata["image/png"]["alt"]
+
+
+def test_the_picture_of_a_guess_shows_no_answer():
+    taken = made(5, 7)
+    data, _ = widget(taken, query=17, guess=True)._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]) == plots.png(plots.query_figure(taken, 17))
+    assert "%" not in data["text/plain"] and "Which key" in data["text/plain"]
+
+
+def test_it_starts_at_the_query_that_was_asked_for_and_at_the_sharpest_head():
+    view = widget(made(5, 7), query=3)
+    assert (view.query, view.locked, view.layer, view.direction, view.temperature) == (3, True, 0, "from", 1)
+    assert view.head == made(5, 7).rows(3).reshape(2, -1).max(1).argmax()
+    assert widget(made(5, 7)).locked is False
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("direction", "up"), ("scale", "log"), ("colours", "jet"), ("query", "a")]
+)
+def test_a_state_that_is_none_is_refused(name, value):
+    with pytest.raises(traitlets.TraitError, match=name):
+        setattr(widget(made(5, 7)), name, value)
+
+
+def test_what_travels_to_a_notebook_is_small():
+    for name, records, most in (
+        ("P5", [p5()], 450_000),
+        ("with AIFI", [p5(), random_record(**AIFI)], 900_000),
+    ):
+        size = bytes_of(widget(*records))
+        print(
+            f"{name}: {size / 1000:.0f} kB, of it queries and keys {sum(r.q.nbytes + r.k.nbytes for r in records)}"
+        )
+        assert size <= most
+    assert p5().q.nbytes + p5().k.nbytes <= 300_000 and len(plots.photo(p5().image)[1]) <= 80_000
+
+
+def test_on_colab_the_data_travel_as_text_and_are_the_same(monkeypatch):
+    plain = widget(made(5, 7))
+    colab = MagicMock()
+    colab._widgets._installed_url = "https://example.invalid/manager.js"
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setitem(sys.modules, "google.colab.output", colab)
+    there = widget(made(5, 7))
+    assert there.data == b"" and base64.b64decode(there.text) == plain.data
+    data, metadata = there._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]).startswith(PNG) and "strongest key" in data["text/plain"]
+    assert "application/vnd.jupyter.widget-view+json" in metadata
+
+
+def test_the_reader_may_ask_the_kernel_to_mask_keys():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 6, 6), MobileMQA(8, num_heads=2, kv_stride=1), nn.Conv2d(8, 4, 1)
+    ).eval()
+    image = np.random.RandomState(0).randint(0, 256, (30, 42, 3)).astype(np.uint8)
+    view = widget(record.capture(model, image)[0], model=model)
+    view._handle_custom_msg({"check": {"layer": 0, "query": 17}}, [])
+    assert view.checks and view.checked[0]["queries"] == [17] and len(view.checked[0]["rows"]) == 4
+    silent = widget(made(5, 7))
+    silent._handle_custom_msg({"check": {"layer": 0, "query": 17}}, [])
+    assert not silent.checks and silent.checked == []
+
+
+def test_records_of_several_pictures_become_several_pictures():
+    other = np.zeros((30, 42, 3), np.uint8)
+    scenes = explorer.gather([made(5, 7), random_record(2, 5, 5, 3, image=other), made(5, 7, name="b")])
+    assert [(scene.name, len(scene.layers)) for scene in scenes] == [("picture 1", 2), ("picture 2", 1)]
