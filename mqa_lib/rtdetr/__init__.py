@@ -3,7 +3,8 @@
 Importing this package makes the names `MobileMQABlock`, `AIFI_MQA`, `ResNetLayer_MQA`, `C3_MQA` and the two
 `..._Corrected` known to ultralytics' model files, in memory only: no file of ultralytics is edited, and other models
 build as before. It also keeps ultralytics from asking the network, from installing packages by itself, and from
-touching the user's own settings, unless the environment says otherwise.
+touching the user's own settings, unless the environment says otherwise or ultralytics was imported before; then runs
+go to `runs` in the working folder, also where ultralytics lies within somebody's repository.
 
 A model *file* needs this import first; without it ultralytics says `KeyError: 'MobileMQABlock'`, and
 `python -m mqa_lib yolo` makes it for you. A *checkpoint* needs the package to be installed and no import: opening it
@@ -14,6 +15,7 @@ look for a package of that name on the index, which may be anybody's: install th
 
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -30,6 +32,7 @@ def _own_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="mqa_lib-"))
 
 
+_SETTINGS_ARE_OURS = "YOLO_CONFIG_DIR" not in os.environ and "ultralytics" not in sys.modules
 os.environ.setdefault("YOLO_CONFIG_DIR", str(_own_folder()))
 os.environ.setdefault("YOLO_OFFLINE", "1")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
@@ -43,6 +46,8 @@ def _no_chatter(said: logging.LogRecord) -> bool:
 _LOGGER = logging.getLogger("ultralytics")
 _LOGGER.addFilter(_no_chatter)
 try:  # ultralytics reads the environment on import, so this comes after it
+    from ultralytics.utils import SETTINGS
+
     from mqa_lib.rtdetr.build import MODELS, load, register
     from mqa_lib.rtdetr.carry import carry_over
     from mqa_lib.rtdetr.weights import as_checkpoint, load_weights, save_weights
@@ -50,5 +55,9 @@ finally:
     _LOGGER.removeFilter(_no_chatter)
 
 register()
+# On its first import ever ultralytics notes the repository around its own files, if there is one, and would write
+# every later run there, whichever folder, environment or copy of a project it is started from.
+if _SETTINGS_ARE_OURS and SETTINGS["runs_dir"] == SETTINGS.defaults["runs_dir"] != "runs":
+    SETTINGS.update(runs_dir="runs")
 
 __all__ = ["MODELS", "as_checkpoint", "carry_over", "load", "load_weights", "register", "save_weights"]

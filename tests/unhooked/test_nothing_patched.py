@@ -78,9 +78,15 @@ def test_no_file_of_ultralytics_is_edited_by_importing_building_and_training(ran
     assert before == after and len(before) > 300
 
 
+def at_home(folder):
+    """Return the environment of a user whose home is `folder` and who has said nothing to ultralytics."""
+    theirs = ("YOLO", "XDG", "PYTEST")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+    return env | {"HOME": str(folder), "PYTHONPATH": str(ROOT)}
+
+
 def test_a_user_s_own_settings_are_neither_read_nor_written(tmp_path):
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("YOLO", "XDG"))}
-    env |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    env = at_home(tmp_path)
     theirs = tmp_path / ".config/Ultralytics"
     theirs.mkdir(parents=True)
     (theirs / "settings.json").write_text('{"runs_dir": "/theirs"}')
@@ -95,3 +101,26 @@ def test_a_user_s_own_settings_are_neither_read_nor_written(tmp_path):
     assert [(file.name, file.read_text()) for file in theirs.iterdir()] == [
         ("settings.json", '{"runs_dir": "/theirs"}')
     ]
+
+
+def test_runs_go_to_the_working_folder_unless_the_user_says_otherwise(tmp_path):
+    """Also where ultralytics' files lie within a repository, in which it would keep all runs of this machine."""
+    repository = THEIRS.parent / ".git"
+    code = (
+        "import pathlib, sys; real = pathlib.Path.exists\n"
+        f"pathlib.Path.exists = lambda path: str(path) == {str(repository)!r} or real(path)\n"
+        "import mqa_lib.rtdetr; from mqa_lib.__main__ import main\n"
+        "from types import SimpleNamespace; from ultralytics.cfg import SETTINGS, get_save_dir\n"
+        "wanted = SimpleNamespace(project=None, name='new', task='detect', mode='train', exist_ok=False)\n"
+        "print(SETTINGS.defaults['runs_dir'], get_save_dir(wanted)); main(sys.argv[1:])"
+    )
+
+    def place(*words):
+        command = [sys.executable, "-c", code, *words]
+        run = subprocess.run(command, capture_output=True, text=True, env=at_home(tmp_path), cwd=tmp_path)
+        assert run.returncode == 0, run.stderr
+        return run.stdout.split()[:2]
+
+    within = str(repository.with_name("runs"))
+    assert place("yolo", "settings", "runs_dir=elsewhere") == [within, str(tmp_path / "runs/detect/new")]
+    assert place("yolo", "version") == [within, str(tmp_path / "elsewhere/detect/new")]
