@@ -43,7 +43,8 @@ class MobileMQA(nn.Module):
         proj_drop: Dropout on the output.
         norm_layer: Norm after each down-sampling.
         padding: How the down-sampling is padded: "" on both sides alike, as timm does; "same" as TensorFlow, for
-            weights from there. Maps of odd size are sampled alike; on even sizes "same" centres keys one pixel on.
+            weights from there. At stride 2 maps of odd size are sampled alike, and on even sizes "same" centres keys
+            one pixel on; at larger strides the two differ for most sizes.
 
     Raises:
         ValueError: A size is smaller than 1, `dw_kernel_size` is even, a dropout is outside [0, 1), `padding` is not
@@ -117,7 +118,7 @@ class MobileMQA(nn.Module):
         q = _as_rows(q_map).unflatten(-1, (self.num_heads, self.key_dim)).flatten(1, 2)
         dropout = self.attn_drop if self.training else 0.0
         read = kernels.read(q, _as_rows(k_map), _as_rows(v_map), dropout)
-        read = read.reshape(len(x), rows, columns, self.num_heads * self.value_dim).permute(0, 3, 1, 2)
+        read = read.reshape(x.shape[0], rows, columns, self.num_heads * self.value_dim).permute(0, 3, 1, 2)
         if max(self.query_strides) > 1:
             read = self._enlarged(read, (x.shape[2], x.shape[3]))
         return self.output(_in_the_format_of(x, read))

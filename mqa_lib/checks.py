@@ -149,12 +149,18 @@ def same_dtype_and_device(name: str, x: Tensor, weight: Tensor) -> Tensor:
         raise ValueError(
             f"`{name}` (on {x.device}) must lie on the device of the layer's weights, {weight.device}. {way_out}"
         )
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != weight.dtype and not autocasts(x):
         way_out = f"Use `{name}.to({weight.dtype})` or `layer.to({x.dtype})`, or run under `torch.autocast`."
         raise TypeError(
             f"`{name}` (dtype {x.dtype}) must have the dtype of the layer's weights, {weight.dtype}. {way_out}"
         )
     return x
+
+
+def autocasts(x: Tensor) -> bool:
+    """Return whether autocast is at work on the device of `x`; on "meta" there is none, and PyTorch refuses to say."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def state_fits(layer: nn.Module, state: Mapping[str, Tensor]) -> None:

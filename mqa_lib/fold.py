@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mqa_lib import checks
 from mqa_lib.attention import MobileMQA
 from mqa_lib.blocks import LayerScale2d, MobileMQABlock
 
@@ -23,7 +24,7 @@ def fold(model: nn.Module) -> nn.Module:
 
     The copy gives the output of `model.eval()`, but for rounding. It is in evaluation mode, wants no gradients, and its
     weights have other names than `model`'s: train and save `model`, and fold what was loaded. Only BatchNorm can be
-    folded; another norm stays where it is.
+    folded; another norm, and a subclass that computes otherwise, stays where it is.
 
     Args:
         model: A layer, a block, or any network that holds some.
@@ -70,16 +71,28 @@ class BorderedBranch(nn.Module):
         """Return keys or values of the normalised `x`."""
         return self.proj(self.norm(self.down_conv(x))) + self._added(x)
 
+    def _load_from_state_dict(self, *given: Any, **options: Any) -> None:
+        self._known = None  # it was made from the weights that are replaced now
+        super()._load_from_state_dict(*given, **options)
+
     def _added(self, x: Float[Tensor, "batch dim height width"]) -> Float[Tensor, "1 out rows columns"]:
         """Return what the norm's shift adds on a map of this size; the last size is remembered."""
-        now = (x.shape[2:], x.dtype, x.device)
-        if not torch.compiler.is_compiling() and self._known is not None and self._known[0] == now:
-            return self._known[1]
+        known, now = self._known, (x.shape[2:], x.dtype, x.device)  # read once: another thread may write it
+        lasting = _lasts(x, self.shift)
+        if lasting and known is not None and known[0] == now:
+            return known[1]
         inside = self.ones(x.new_ones(1, 1, *x.shape[2:]))  # 1 where a tap lies inside the map
         added = F.conv2d(inside, self.shift)
-        if not torch.compiler.is_compiling():
+        if lasting:
             self._known = (now, added)
         return added
+
+
+def _lasts(x: Float[Tensor, "batch dim height width"], shift: Float[Tensor, "out taps 1 1"]) -> bool:
+    """Return whether a number made now may be used in a later call: made in full precision, and by no tracer."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or checks.autocasts(x):
+        return False
+    return not (shift.requires_grad or torch._C._are_functorch_transforms_active())
 
 
 def _fold_layer(layer: MobileMQA) -> None:
@@ -126,7 +139,10 @@ def _merge_projections(layer: MobileMQA) -> None:
 
 
 def _foldable(norm: object) -> bool:
-    return isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+    # A subclass may do more than normalise, as timm's BatchNormAct2d does.
+    if not isinstance(norm, nn.BatchNorm2d) or type(norm).forward is not nn.BatchNorm2d.forward:
+        return False
+    return norm.running_mean is not None
 
 
 def _scale_and_shift(norm: Any) -> tuple[Float[Tensor, " dim"], Float[Tensor, " dim"]]:

@@ -23,6 +23,12 @@ def trained(module, seed=0):
     return module.double()
 
 
+def test_folding_again_changes_nothing():
+    folded = fold.fold(trained(MobileMQABlock(5, 2, 3, 2, 0.7)))
+    x = torch.randn(2, 5, 13, 7, dtype=torch.double)
+    assert torch.equal(fold.fold(folded)(x), folded(x))
+
+
 def norms(module):
     return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
 
@@ -90,7 +96,20 @@ def test_in_single_precision_the_output_stays_within_a_hundred_thousandth():
     torch.testing.assert_close(fold.fold(block)(x), block.eval()(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("norm_layer", [nn.InstanceNorm2d, lambda dim: nn.GroupNorm(1, dim)])
+class NormAndReLU(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+UNFOLDABLE = [
+    nn.InstanceNorm2d,
+    lambda dim: nn.GroupNorm(1, dim),
+    lambda dim: nn.BatchNorm2d(dim, track_running_stats=False),
+    NormAndReLU,
+]
+
+
+@pytest.mark.parametrize("norm_layer", UNFOLDABLE)
 def test_a_norm_that_cannot_be_folded_stays_and_the_output_too(norm_layer):
     block = trained(MobileMQABlock(5, 2, 3))
     block.attn = MobileMQA(

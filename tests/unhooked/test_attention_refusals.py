@@ -96,6 +96,12 @@ def test_a_map_on_another_device_is_refused_with_both_named(layer):
         layer(torch.zeros(2, 8, 3, 5, device="meta"))
 
 
+def test_on_the_meta_device_too_another_number_format_is_refused():
+    x = torch.zeros(2, 8, 3, 5, device="meta", dtype=torch.float16)
+    with pytest.raises(TypeError, match=r"`x` \(dtype torch.float16\) must have the dtype"):
+        MobileMQA(8).to("meta")(x)
+
+
 @pytest.mark.parametrize("look", ["weights", "queries_and_keys"])
 def test_looking_refuses_what_running_refuses(look):
     with pytest.raises(TypeError, match=r"`x` \(dtype torch.float64\) must have the dtype"):

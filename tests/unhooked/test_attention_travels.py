@@ -149,7 +149,8 @@ def test_a_folded_block_goes_to_onnx_for_any_size(options, tmp_path):
 def test_jit_trace_gives_the_same_output():
     layer, x = layer_and_map()
     traced = torch.jit.trace(layer, x)
-    torch.testing.assert_close(traced(x), layer(x))
+    for other in (x, torch.randn(3, 10, 14, 8)):
+        torch.testing.assert_close(traced(other), layer(other))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
