@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from mqa_lib import timing
-from notebooks import pages, sources
+from notebooks import example, pages, sources
 
 CELL_SECONDS = 600
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -181,6 +181,7 @@ def tutorial(chosen: list[str], build: Path) -> int:
         pages.write(build / "pages", run.name, pages.page(run.notebook, run.name, before, after))
         said = f"FAILED: {run.error}" if run.error else run.result
         rows.append((run.name, pages.title(run.notebook, run.name), run.seconds, said, not run.error))
+    example.write(build / "pages" / "explorer.html")
     home = pages.write(build / "pages", "index", pages.index(rows))
     print(f"\n{table(rows, build)}\n\nAll pages: {_shown(home)}   To use the notebooks: make lab")
     return int(any(run.error for run in runs))

@@ -133,6 +133,10 @@ def index(rows: list[tuple[str, str, float, str, bool]]) -> str:
         )
     head = "<tr><th>notebook</th><th>time</th><th>main result</th><th>to run it</th></tr>"
     body = f"<h1>Mobile MQA, from formula to detector</h1>\n<table>{head}{''.join(lines)}</table>"
+    body += (
+        '\n<p><a href="explorer.html">The attention explorer</a> on the bundled detector: one page, to be sent to '
+        "anyone, that needs neither a kernel nor a network.</p>"
+    )
     return _frame("Mobile MQA, from formula to detector", f"<main>{body}</main>")
 
 

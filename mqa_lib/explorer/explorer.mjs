@@ -105,7 +105,9 @@ function render({ model, el }) {
     const marks = Object.fromEntries(["cell", "right", "best", "foot", "box"].map((name) =>
       [name, h("i", { class: `mx-${name === "cell" ? "query" : name}`, hidden: true })]));
     const lock = c("b", "lock", "locked · Esc frees");
-    const help = h("span", { id: fresh(), class: "mx-quiet" }, HELP);
+    const frames = ["black and white the query", "orange what it reads most", ...(scene().pairs.length ? ["dashed the right key"] : []),
+      ...(scene().points ? ["light blue the detection"] : [])];
+    const help = h("p", { id: fresh(), class: "mx-quiet" }, `${HELP} Frames: ${frames.join(", ")}.`);
     const node = h("span", {
       class: "mx-map mx-stage", tabindex: "0", role: "application", "aria-roledescription": "grid of cells on the picture",
       "aria-describedby": help.id, onkeydown: onKey,

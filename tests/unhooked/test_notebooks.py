@@ -209,7 +209,12 @@ def test_the_tutorial_goes_on_after_a_failure_and_says_so(small, capsys):
     said = capsys.readouterr().out
     assert re.search(r"02_bad +\d+ .*FAILED: ZeroDivisionError: division by zero", said)
     assert re.search(r"01_good +\d+ .*01_good.html +the result", said)
-    assert {path.stem for path in (small / "build/pages").iterdir()} == {"index", "01_good", "02_bad"}
+    assert {path.stem for path in (small / "build/pages").iterdir()} == {
+        "index",
+        "explorer",
+        "01_good",
+        "02_bad",
+    }
 
 
 def test_a_result_is_what_the_tagged_cell_printed_in_one_line(small):
