@@ -355,7 +355,7 @@ def permutation_error(layer: MobileMQA, x: Float[Tensor, "batch dim height width
 
 
 def twin(right: MobileMQA, defects: Defect = ALL) -> PublishedMQA:
-    """Return a layer with the sizes, the weights and the number format of `right`, and with `defects`.
+    """Return a layer with the sizes, the weights, the norms and the number format of `right`, and with `defects`.
 
     It is in evaluation mode and owns its weights; `right` is left as it was.
 
@@ -384,6 +384,9 @@ def twin(right: MobileMQA, defects: Defect = ALL) -> PublishedMQA:
         defects,
         right.padding,
     )
+    for name in ("query", "key", "value"):
+        if hasattr(getattr(right, name), "norm"):
+            getattr(layer, name).norm = copy.deepcopy(getattr(right, name).norm)
     layer.to(state["query.proj.weight"])  # before the weights come, or float64 would lose digits
     layer.load_state_dict(state)
     return layer.eval()

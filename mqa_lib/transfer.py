@@ -54,7 +54,7 @@ def from_tensorflow(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str
             `_output_proj` of `MultiQueryAttentionLayerV2`, which the Garden uses where no stride is above 1.
 
     Raises:
-        ValueError: A name is not among these, or one of the four projections is missing.
+        ValueError: A name is not among these or comes twice, or one of the four projections is missing.
 
     Source: TensorFlow Model Garden, official/vision/modeling/layers/nn_blocks.py, Apache-2.0.
     """
@@ -65,14 +65,18 @@ def from_tensorflow(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str
         plain = next((end for end in _PLAIN if f"/{name}".endswith(f"/{end}")), None)
         tensor = torch.tensor(np.asarray(array))
         if known is not None:
-            state[_PATHS[known]] = _in_our_order(known, tensor)
+            ours, tensor = _PATHS[known], _in_our_order(known, tensor)
         elif plain is not None:
-            state[f"{_PLAIN[plain]}.proj.weight"] = _with_heads_joined(_PLAIN[plain], tensor)
+            ours, tensor = f"{_PLAIN[plain]}.proj.weight", _with_heads_joined(_PLAIN[plain], tensor)
         else:
             way_out = (
                 f"Give the arrays of one layer only: {', '.join(_PLAIN)}, and its convolutions and norms."
             )
             raise checks.refuse("arrays", path, "is no variable of a Mobile MQA", way_out)
+        if ours in state:
+            rule = f"is a second array for `{ours}`, of another layer"
+            raise checks.refuse("arrays", path, rule, "Give the arrays of one layer at a time.")
+        state[ours] = tensor
     missing = [path for path, ours in _PLAIN.items() if f"{ours}.proj.weight" not in state]
     if missing:
         rule = f"must hold all four projections ({', '.join(missing)} missing)"
@@ -87,14 +91,16 @@ def from_tensorflow(arrays: Mapping[str, Shaped[np.ndarray, "..."]]) -> dict[str
 def replace_in(model: nn.Module) -> int:
     """Put a `MobileMQA` with the same weights for every `MultiQueryAttention2d` of timm; return how many there were.
 
-    The model is changed in place: all of it keeps its mode, its number format, its device and its other weights, and
-    gives the same output, but where a query stride leaves a remainder (timm shrinks the map there).
+    The model is changed in place: all of it keeps its mode, its number format, its device and its other weights, what
+    is frozen stays frozen, and a layer used in two places stays one. The output is the same, but where a query stride
+    leaves a remainder (timm shrinks the map there).
 
     Raises:
         ValueError: The model has no such layer, or one that `MobileMQA` cannot be: with a bias, a dilation, or an even
             kernel. The model is left as it was.
     """
-    found = [(name, layer) for name, layer in model.named_modules() if _is_timms(layer)]
+    everything = model.named_modules(remove_duplicate=False)
+    found = [(name, layer) for name, layer in everything if _is_timms(layer)]
     if not found:
         rule = f"holds no Mobile MQA of timm ({sum(1 for _ in model.modules())} modules were looked at)"
         way_out = 'Use a hybrid, such as `timm.create_model("mobilenetv4_hybrid_medium")`.'
@@ -102,14 +108,16 @@ def replace_in(model: nn.Module) -> int:
     if found[0][0] == "":
         way_out = "Use `transfer.from_timm(layer)`, which returns a new layer."
         raise checks.refuse("model", type(model).__name__, "is itself the layer to replace", way_out)
-    ours = {name: from_timm(layer) for name, layer in found}  # all of them, before the first is changed
-    for name, layer in ours.items():
-        model.set_submodule(name, layer)
+    ours = {layer: from_timm(layer) for _, layer in found}  # all of them, before the first is changed
+    for name, layer in found:
+        model.set_submodule(name, ours[layer])
     return len(ours)
 
 
 def from_timm(layer: Any) -> MobileMQA:
-    """Return a `MobileMQA` with the sizes, weights, norms, mode, number format and device of timm's layer.
+    """Return a `MobileMQA` with the sizes, weights, norms, modes, number format and device of timm's layer.
+
+    Parts that are frozen, or set to evaluation on their own, are so in the new layer too.
 
     Raises:
         ValueError: `layer` is another kind of module, or has a bias, a dilation, or an even kernel.
@@ -147,7 +155,13 @@ def from_timm(layer: Any) -> MobileMQA:
     )
     ours.to(projection.weight)  # before the weights come, or float64 would lose digits
     ours.load_state_dict(state)
-    return ours.train(layer.training)
+    own = dict(ours.named_modules())
+    for name, parameter in layer.named_parameters():
+        ours.get_parameter(name).requires_grad_(parameter.requires_grad)
+    for name, part in layer.named_modules():  # outer ones first, because a mode goes down to all parts
+        if name in own:
+            ours.get_submodule(name).train(part.training)
+    return ours
 
 
 def _is_timms(layer: object) -> bool:

@@ -1,10 +1,12 @@
 """The article's layer computes what the article's does, and each of its mistakes can be made alone."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mqa_lib import MobileMQA, functional, published
 from mqa_lib.published import ALL, NONE, Defect, PublishedMQA
@@ -96,6 +98,15 @@ def test_without_defects_it_is_mobile_mqa(size, strides, kv_stride, padding):
     for memory in (torch.contiguous_format, torch.channels_last):
         x = picture(*size).contiguous(memory_format=memory)
         torch.testing.assert_close(published.twin(right, NONE)(x), right(x))
+
+
+@torch.no_grad()
+def test_a_twin_normalises_as_the_layer_does():
+    right = MobileMQA(
+        5, 5, 2, 3, 7, query_strides=2, kv_stride=2, norm_layer=partial(nn.BatchNorm2d, eps=0.5)
+    ).eval()
+    x = torch.randn(2, 5, SIDE, 17)
+    torch.testing.assert_close(published.twin(right, NONE)(x), right(x))
 
 
 def test_weights_load_from_mobile_mqa_and_back():

@@ -112,6 +112,26 @@ def test_a_layer_in_training_mode_stays_in_it():
     assert transfer.from_timm(MultiQueryAttention2d(8).train()).training
 
 
+def test_what_is_frozen_or_in_evaluation_on_its_own_stays_so():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), MultiQueryAttention2d(8, kv_stride=2, proj_drop=0.5)).train()
+    model.requires_grad_(False)
+    model[1].query.proj.weight.requires_grad_(True)
+    model[1].value.norm.eval()
+    before = {name: part.training for name, part in model[1].named_modules()}
+    transfer.replace_in(model)
+    wanting = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert wanting == ["1.query.proj.weight"]
+    after = {name: part.training for name, part in model[1].named_modules()}
+    assert after == {name: before[name] for name in after} and not after["value.norm"]
+
+
+def test_a_layer_used_in_two_places_stays_one_layer():
+    shared = MultiQueryAttention2d(8)
+    model = nn.Sequential(shared, nn.Identity(), shared)
+    assert transfer.replace_in(model) == 1
+    assert type(model[0]) is MobileMQA and model[0] is model[2]
+
+
 REFUSED = [
     (nn.Sequential(nn.Conv2d(3, 5, 1)), r"holds no Mobile MQA of timm \(2 modules were looked at\).*hybrid"),
     (nn.Sequential(MultiQueryAttention2d(8, use_bias=True)), r"has `use_bias`, which Mobile MQA has not"),
@@ -142,6 +162,10 @@ REFUSED_ARRAYS = [
     (
         {"_query_proj/kernel": np.zeros((1, 1, 3, 5))},
         r"all four projections \(_key_proj, _value_proj, _output_proj",
+    ),
+    (
+        {f"{layer}/_query_proj/kernel": np.zeros((1, 1, 3, 5)) for layer in ("a", "b")},
+        r"`arrays` \(=b/_query_proj/kernel\) is a second array for `query.proj.weight`.*one layer at a time",
     ),
 ]
 
