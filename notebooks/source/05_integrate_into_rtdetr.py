@@ -114,8 +114,8 @@ plots.show(*plots.way_in(drawn, "MobileMQABlock", backbone[4].home, SIZE_PX))
 
 # %% [markdown]
 # The file lives on disk and so does our class, in our package. The name lives in memory and is gone when the program
-# ends. That is step 2, one assignment, and it looks so easy that most people stop there. To see what is missing we
-# have to watch a file being read.
+# ends. That is step 2, one assignment, and it looks as if that were all. To see what is missing we have to watch a file
+# being read.
 #
 # ## 2 · How a row becomes a module
 #
@@ -301,8 +301,8 @@ Markdown(audit.table("row | the reader believes that it hands on | it hands on",
 # right, because its arguments say all its channels. Wrong are the three rows of the encoder that read it: each got a
 # convolution for three channels.
 #
-# So the error message comes not from the row that is wrong, and not when the model is built, but from row 5 and when
-# it first runs. People then "repair" row 5.
+# So the message comes late, when the model first runs, and from row 5, where nothing is to be mended: the mistake lies
+# in what the reader believes of rows 0 to 4.
 #
 # ### Your turn: what is lacking (2 minutes)
 #
@@ -713,9 +713,9 @@ for name, error in off.items():
     print(f"{name}: largest difference from torchvision {error:.1e} of the largest value")
 
 # %% [markdown]
-# With ReLU they are torchvision's maps, up to rounding. With SiLU, the "loaded successfully" of many a forum post, they
-# are something else. The activation is kept in the model's file, so that it survives when a trainer builds the model
-# anew.
+# With ReLU they are torchvision's maps, up to rounding. With SiLU, where `load_state_dict` is just as content,
+# they are something else. The activation is kept in the model's file, so that it survives when a trainer builds the
+# model anew.
 
 # %%
 del relu, silu, resnet, networks, stock, article  # the rest does not need them, nor these bytes
@@ -754,10 +754,11 @@ exercises.check("05-renumber", renumber)
 # </details>
 #
 # The library does this for any RT-DETR. **Change the command to your taste**: other rows behind `--after`, other
-# strides, `--num-heads`. In a terminal it begins with `python -m mqa_lib`.
+# strides, `--num-heads`. (Keep the base, whose weights we carry; `--force` lets you run it again.) In a terminal it
+# begins with `python -m mqa_lib`.
 
 # %%
-COMMAND = "new-model --base rtdetr-l --after 3,7 --kv-stride 4,2 -o mine.yaml"
+COMMAND = "new-model --base rtdetr-l --after 3,7 --kv-stride 4,2 -o mine.yaml --force"
 
 # %% [markdown]
 # It runs here as it would there:
@@ -853,7 +854,7 @@ plots.show(fig, f"A photograph with {len(boxes)} boxes, {sure} of them with a sc
 Markdown(
     "These are the answers of the COCO-trained model, given by *your* model before any training of its own."
     if trained_on
-    else "**With random weights these boxes say nothing about the bus.** What this shows is that the model is whole:"
+    else "**With random weights the answer says nothing about the bus.** What this shows is that the model is whole:"
     " it takes a photograph of any size and gives boxes, classes and scores. With `MQA_MODE=full` and a network, the"
     " same cells run with weights trained on COCO, and your model answers as the one it was carried from."
 )
@@ -950,12 +951,14 @@ view = explorer.show(looked)
 nano.save(WORK / "nano.pt")
 SCRIPT = """
 from ultralytics import RTDETR
+def blocks(file):
+    return sum("MobileMQABlock" in str(type(layer)) for layer in RTDETR(file).model.modules())
 try:
-    RTDETR("mine.yaml")
+    blocks("mine.yaml")
 except KeyError as error:
     print("the file, nothing imported:  KeyError", error)
-print("the checkpoint, likewise:   ", type(RTDETR("nano.pt").model.model[5]))
-print("the file after that:        ", type(RTDETR("mine.yaml").model.model[4]))
+print("the checkpoint, likewise:   ", blocks("nano.pt"), "blocks")
+print("the file after that:        ", blocks("mine.yaml"), "blocks")
 """
 
 # %% [markdown]
