@@ -182,6 +182,21 @@ def test_the_peak_counts_what_is_held_at_once_and_not_what_was_freed() -> None:
     assert timing.peak_bytes(run) == 3 * 500 * 4
 
 
+def test_a_training_step_gives_gradients_to_all_weights_and_to_the_map_and_keeps_none_of_them() -> None:
+    made = []
+    layer = bench.layers(toy(kv_stride=2))["ours"].train()
+    for parameter in layer.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda each: made.append(each.grad.shape))
+    x, signal = torch.randn(2, 2, 6, 5, 5)
+    run = bench.cases._run(layer, x, signal, "training")
+    out = run()
+    expected = layer(x)
+    torch.testing.assert_close(out, expected)
+    assert sorted(made) == sorted(parameter.shape for parameter in layer.parameters())
+    # What waited for the next call would be there before it, and be missing in its peak.
+    assert all(parameter.grad is None for parameter in layer.parameters())
+
+
 def test_both_memory_formats_hold_the_same_weights() -> None:
     shape = bench.Shape("toy", dim=6, height=5, width=7, num_heads=2, key_dim=3, kv_stride=2)
     runs = bench.candidates(shape)

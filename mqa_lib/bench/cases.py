@@ -1,6 +1,7 @@
 """What is measured: the shapes, and the layers on each of them, with the same weights, input and gradient."""
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,9 +53,7 @@ class Shape:
     @property
     def keys(self) -> int:
         """Keys of the map after down-sampling with a 3×3 kernel."""
-        edge = (self.kv_stride - 1 + 2) // 2 if self.kv_stride > 1 else -1
-        rows, columns = ((side + 2 * edge - 3) // self.kv_stride + 1 for side in (self.height, self.width))
-        return rows * columns if self.kv_stride > 1 else self.queries
+        return math.prod(cost.key_grid(self.height, self.width, self.kv_stride))
 
     @property
     def label(self) -> str:
@@ -260,10 +259,10 @@ def _run(layer: nn.Module, x: Tensor, signal: Tensor, mode: str) -> Run:
             return layer(x)
 
     def train() -> Tensor:
-        layer.zero_grad()
-        source.grad = None
         out = layer(source)
         out.backward(signal)  # given, so that no loss is measured along
+        layer.zero_grad()  # at the end, or a GPU would count those of the last call as there before
+        source.grad = None
         return out.detach()
 
     # A layer inside a network also hands a gradient to what comes before it.
