@@ -1,22 +1,14 @@
-"""The explorer in a real JupyterLab: it is there, its sliders move it, and nothing is asked of the network."""
+"""The explorer of sliders in a real JupyterLab: its sliders move it, and nothing is asked of the network."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from urllib.parse import urlparse
 
-import nbformat
 import pytest
 
 from mqa_lib.record import AttentionRecord
+from tests.unhooked import jupyter
+from tests.unhooked.jupyter import PATIENCE
 from tests.unhooked.test_explorer import made
-
-PATIENCE = 120_000  # ms; a kernel that imports torch on a busy machine takes its time
 
 
 @pytest.fixture(scope="module")
@@ -30,57 +22,10 @@ def lab(tmp_path_factory):
         "layers = [record.AttentionRecord.load(f'{name}.npz') for name in ('one', 'two')]\n"
         "view = explorer.show(layers, mode='widgets')"
     )
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=kernel)
-    nbformat.write(notebook, home / "demo.ipynb")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    own = {
-        "HOME": str(home),
-        "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_DATA_DIR": str(home / "share"),
-    }
-    options = [
-        "--no-browser",
-        "--ServerApp.token=",
-        f"--ServerApp.port={port}",
-        "--port-retries=0",
-        "--allow-root",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        *options,
-        "--ServerApp.ip=127.0.0.1",
-        f"--notebook-dir={home}",
-    ]
-    log = (home / "lab.log").open("w")
-    server = subprocess.Popen(command, cwd=home, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(f"{address}/api/status", server, home / "lab.log")
+    jupyter.notebook(home / "demo.ipynb", [code])
+    with jupyter.server(home) as address:
         yield address
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-        log.close()
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def wait_for(address, server, log):
-    for _ in range(240):
-        assert server.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail(f"JupyterLab did not start: {log.read_text()}")
+    shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +34,7 @@ def page(lab, browser):
     page = browser.new_page(viewport={"width": 1300, "height": 1400})
     page.asked = []
     page.on("request", lambda request: page.asked.append(request.url))
-    page.goto(
-        f"{lab}/lab/workspaces/t/tree/demo.ipynb?reset", wait_until="domcontentloaded", timeout=PATIENCE
-    )
-    # A notebook that has no kernel yet calls itself idle too; what is run then is lost in a question for a kernel.
-    page.locator("#jp-main-statusbar", has_text="(ipykernel) | Idle").wait_for(timeout=PATIENCE)
+    jupyter.open_notebook(page, lab, "demo.ipynb")
     page.locator(".jp-Notebook .jp-Cell").first.click()
     page.keyboard.press("Shift+Enter")
     page.locator(".jp-OutputArea-output .widget-image").wait_for(timeout=PATIENCE)
@@ -149,7 +90,8 @@ def test_the_menu_changes_the_layer(page):
     before = picture(page)
     page.locator(".widget-dropdown select").first.select_option(index=1)
     moved(page, before)
-    assert len(texts(page, "tr:nth-child(2) td")) == 3
+    cells = "document.querySelectorAll('.jp-OutputArea-output tr:nth-child(2) td')"
+    page.wait_for_function(f"{cells}.length === 3", timeout=PATIENCE)  # the table comes after the picture
 
 
 @pytest.mark.slow
