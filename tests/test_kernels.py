@@ -45,6 +45,32 @@ def test_blocks_of_queries_and_scores_computed_twice_change_nothing(limits, monk
 
 
 @pytest.mark.parametrize("kept", [1, 2**23], ids=["computed twice", "kept"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("learning", range(3), ids=["queries", "keys", "values"])
+def test_where_the_others_are_frozen_each_gets_its_own_gradient(learning, way, kept, monkeypatch):
+    monkeypatch.setattr(kernels, "KEPT", kept)
+    monkeypatch.setattr(kernels, "BLOCK", 57)
+    inputs = [
+        each.requires_grad_(place == learning) for place, each in enumerate(tokens(dtype=torch.float64))
+    ]
+    signal = torch.randn(3, 23, 7, dtype=torch.float64)
+    found, right = (
+        torch.autograd.grad(read(*inputs), inputs[learning], signal)
+        for read in (lambda *given: WAYS[way](*given, 0.0), expected)
+    )
+    torch.testing.assert_close(found, right, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kept", "twice"), [(3 * 23 * 19, 0), (3 * 23 * 19 - 1, 3)])
+def test_the_scores_of_all_pictures_together_decide_whether_they_are_kept(kept, twice, monkeypatch):
+    monkeypatch.setattr(kernels, "KEPT", kept)
+    seen, block = [], kernels._block
+    monkeypatch.setattr(kernels, "_block", lambda *given: seen.append(1) or block(*given))
+    kernels._by_convolutions(*tokens(), 0.0).sum().backward()
+    assert len(seen) == 3 + twice
+
+
+@pytest.mark.parametrize("kept", [1, 2**23], ids=["computed twice", "kept"])
 def test_dropout_keeps_the_mean_and_drops_the_same_weights_on_the_way_back(kept, monkeypatch):
     monkeypatch.setattr(kernels, "KEPT", kept)
     q, k, v = (each.detach() for each in tokens(batch=1, rows=4001, keys=7))
