@@ -144,7 +144,7 @@ def show(
         plots.show(picture, "The picture with the query at row {}, column {} marked.".format(*row))
         return None
     if chosen == "widgets":
-        explorer = Explorer(layers, start)
+        explorer = Explorer([record for scene in scenes for record in scene.layers], start)
         display(explorer)
         return explorer
     for scene in scenes:

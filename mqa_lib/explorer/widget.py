@@ -1,6 +1,7 @@
 """The explorer in a notebook: an anywidget that computes in the browser, so that looking around needs no kernel."""
 
 import base64
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -92,10 +93,10 @@ class AttentionExplorer(anywidget.AnyWidget):
         """Return what the explorer shows, as a picture that needs no kernel: every head, for the same query."""
         seen = self.scenes[self.scene]
         if not seen.layers:
-            return plots.png(plots.sampling_figure(seen.points)) if seen.points else b""
+            return _smaller(plots.png(plots.sampling_figure(seen.points))) if seen.points else b""
         record = seen.layers[self.layer]
         drawn = plots.query_figure if self.guess == ASKED else plots.explorer_figure
-        return plots.png(drawn(record, self.query))
+        return _smaller(plots.png(drawn(record, self.query)))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """Return the widget, and the picture and the sentence for where there is none."""
@@ -112,3 +113,14 @@ class AttentionExplorer(anywidget.AnyWidget):
         seen = self.scenes[self.scene]
         found = mask_check(self._model, seen.image, int(asked["layer"]), int(asked["query"])).table()
         self.checked = [*self.checked, {**found, "queries": [*found["queries"]]}]
+
+
+def _smaller(png: bytes) -> bytes:
+    """Return a picture with 256 colours: a notebook keeps one for every explorer, and has to stay small."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    # an octree, for the median cut spends its colours on the photo and loses those of the scale
+    few = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
+    few.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
