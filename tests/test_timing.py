@@ -1,5 +1,6 @@
 """Timings on a clock that the tests turn themselves, so that every expected number is exact."""
 
+import contextlib
 import json
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mqa_lib import bench, cost, timing
+from mqa_lib import bench, cost, published, timing
 from mqa_lib.timing import Spread, Timing
 
 
@@ -182,19 +183,77 @@ def test_the_peak_counts_what_is_held_at_once_and_not_what_was_freed() -> None:
     assert timing.peak_bytes(run) == 3 * 500 * 4
 
 
-def test_a_training_step_gives_gradients_to_all_weights_and_to_the_map_and_keeps_none_of_them() -> None:
-    made = []
-    layer = bench.layers(toy(kv_stride=2))["ours"].train()
-    for parameter in layer.parameters():
-        parameter.register_post_accumulate_grad_hook(lambda each: made.append(each.grad.shape))
+class Watched(torch.nn.Module):
+    """A layer that remembers its map, what runs it, and which gradients it was given."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer, self.learnt = layer, 0
+        for parameter in layer.parameters():
+            parameter.register_post_accumulate_grad_hook(self._count)
+
+    def _count(self, _: torch.Tensor) -> None:
+        self.learnt += 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.x, self.by = x, (torch.is_inference_mode_enabled(), torch.is_grad_enabled())
+        if x.requires_grad and not self.learnt:
+            x.register_post_accumulate_grad_hook(self._count)
+        return self.layer(x)
+
+
+def test_a_step_of_training_makes_the_gradients_of_all_weights_and_of_the_map_and_keeps_none() -> None:
+    layer = Watched(bench.layers(toy(kv_stride=2))["ours"])
     x, signal = torch.randn(2, 2, 6, 5, 5)
-    run = bench.cases._run(layer, x, signal, "training")
-    out = run()
-    expected = layer(x)
-    torch.testing.assert_close(out, expected)
-    assert sorted(made) == sorted(parameter.shape for parameter in layer.parameters())
+    out = bench.cases._run(layer, x, signal, "training")()
+    torch.testing.assert_close(out, layer.layer(x))
+    assert layer.learnt == 1 + len(list(layer.parameters()))
     # What waited for the next call would be there before it, and be missing in its peak.
-    assert all(parameter.grad is None for parameter in layer.parameters())
+    assert all(each.grad is None for each in (layer.x, *layer.parameters()))
+
+
+def test_at_inference_nothing_is_kept_for_a_way_back() -> None:
+    layer = Watched(bench.layers(toy())["ours"])
+    x = torch.randn(2, 6, 5, 5)
+    bench.cases._run(layer, x, x, "inference")()
+    assert layer.by == (True, False)
+    assert not layer.x.requires_grad
+
+
+@pytest.mark.parametrize("mode", bench.MODES)
+def test_all_layers_run_in_the_mode_asked_and_on_the_same_map_in_either_format(mode: str) -> None:
+    noted = []
+
+    class Noting(torch.nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            noted.append((self.training, x.detach(), self.weight.detach()))
+            return super().forward(x)
+
+    runs = bench.cases._runs({"a": Noting(6, 6, 3), "b": Noting(6, 6, 5)}, toy(), mode, 0)
+    for name, run in runs.items():
+        with contextlib.suppress(RuntimeError):  # the map that comes out is no map for the gradient
+            run()
+        training, *tensors = noted[-1]
+        assert training == (mode == "training")
+        kind = torch.channels_last if name.endswith("NHWC") else torch.contiguous_format
+        assert all(each.is_contiguous(memory_format=kind) for each in tensors)
+    assert all(torch.equal(x, noted[0][1]) for _, x, _ in noted)
+
+
+def test_what_is_compared_has_the_same_weights_and_its_own_way_to_compute() -> None:
+    shape = toy(kv_stride=2)
+    ours = bench.layers(shape)["ours"].state_dict()
+    found = bench.cases.further_layers(shape, "inference")
+    blocks = found["our block"].state_dict(), found["timm's block"].state_dict()
+    attn = {key.removeprefix("attn."): tensor for key, tensor in blocks[0].items() if key.startswith("attn.")}
+    pairs = [(ours, attn), blocks] + [
+        (ours, found[name].state_dict()) for name in ("article", "timm unfused")
+    ]
+    for one, other in pairs:
+        assert one.keys() == other.keys()
+        assert all(torch.equal(tensor, other[key]) for key, tensor in one.items())
+    assert not found["timm unfused"].fused_attn and bench.layers(shape)["timm"].fused_attn
+    assert found["article"].defects == published.ALL
 
 
 def test_both_memory_formats_hold_the_same_weights() -> None:

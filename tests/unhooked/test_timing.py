@@ -30,6 +30,15 @@ def test_an_unknown_mode_is_refused() -> None:
         bench.candidates(bench.SHAPES[1], "eval")
 
 
+def test_layers_that_do_not_agree_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = bench.Shape("toy", dim=6, height=5, width=5, num_heads=2, key_dim=3)
+    built = bench.layers(shape)
+    built["timm"].output.proj.weight.data.mul_(1.5)
+    monkeypatch.setattr(bench.cases, "layers", lambda *_: built)
+    with pytest.raises(ValueError, match=r"`difference` .* ours and timm differ on toy, kv_stride 1"):
+        bench.candidates(shape)
+
+
 def test_the_command_writes_the_record_that_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
