@@ -105,9 +105,11 @@ def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
     from mqa_lib.rtdetr import fit, load, save_weights
     from mqa_lib.rtdetr.build import content_of
 
-    card = {"model": options.model, "weights_are": options.weights_are}
+    card = {"weights_are": options.weights_are}
     model = load(options.checkpoint)
-    fit.check_variant(model.model, content_of(options.model), options.model)
+    if options.model is not None:
+        card["model"] = options.model
+        fit.check_variant(model.model, content_of(options.model), options.model)
     print(save_weights(model, options.output, card))
     return 0
 
@@ -242,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         train.add_argument(f"--{name}", type=int, default=default)
     train.add_argument("--lr0", type=float, default=5e-4)
-    train.add_argument("--device", help="cpu, or the number of a GPU; chosen by itself if not given")
+    train.add_argument("--device", help="cpu, or GPUs such as 0 or 0,1; chosen by itself if not given")
     train.add_argument(
         "--augment", action="store_true", help="ultralytics' augmentation; not for Keys & Locks"
     )
@@ -312,7 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     carry.add_argument("-o", "--output", type=Path, required=True, help="a .pt or a .safetensors file")
     export = command("export", _export, "Write a checkpoint's weights as safetensors with a card.")
     export.add_argument("checkpoint", type=Path)
-    export.add_argument("--model", required=True, help="the name of the model that was trained")
+    export.add_argument("--model", help="the name of the model that was trained; else the checkpoint's own")
     export.add_argument("--weights-are", required=True, help="one sentence: trained on what")
     export.add_argument("-o", "--output", type=Path, required=True)
     return parser

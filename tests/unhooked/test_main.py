@@ -51,6 +51,18 @@ def test_exporting_writes_weights_that_load(tmp_path):
     assert rtdetr.load(target).card["model"] == "rtdetr-nano-stock"
 
 
+def test_exporting_asks_the_checkpoint_for_its_model_also_for_a_user_s_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-model", "--base", "rtdetr-nano-stock", "--after", "4", "-o", "mine.yaml"]) == 0
+    for model, name in (("mine.yaml", "mine"), ("rtdetr-nano-stock", "rtdetr-nano-stock")):
+        checkpoint = rtdetr.as_checkpoint(rtdetr.load(model), f"{name}.pt")
+        words = ["export", str(checkpoint), "--weights-are", "random", "-o", f"{name}.safetensors"]
+        assert main(words) == 0
+        again = rtdetr.load(f"{name}.safetensors")
+        assert again.card["model"] == name and ("yaml" in again.card) is (name == "mine")
+        assert len(again.model.model) == len(rtdetr.load(model).model.model)
+
+
 def test_without_a_command_the_help_is_shown(capsys):
     with pytest.raises(SystemExit):
         main([])
