@@ -116,8 +116,8 @@ def load(model: str | Path) -> RTDETR:
             (.pt), or weights that `save_weights` wrote (.safetensors, with their card beside them).
 
     Raises:
-        ValueError: The name is not known, the file is of another kind, or the rows of a model file do not fit each
-            other or name a layer that is not known.
+        ValueError: The name is not known, the file is of another kind, broken or no RT-DETR's, or the rows of a model
+            file do not fit each other or name a layer that is not known.
         FileNotFoundError: The file does not exist.
     """
     fit.warn_if_untested()
@@ -128,23 +128,23 @@ def load(model: str | Path) -> RTDETR:
         return load_weights(path)
     if path.suffix == ".pt":
         return _checkpoint(path)
-    try:
-        return RTDETR(str(path))
-    except KeyError as error:  # how ultralytics says that a model file names a class it does not know
-        rule = f"names {error}, which ultralytics does not know"
-        way_out = "Mend its name, or make yours known: `setattr(ultralytics.nn.tasks, name, layer)`."
-        raise checks.refuse("model", model, rule, way_out) from error
+    fit.read("model", path)
+    return RTDETR(str(path))
 
 
 def _checkpoint(path: Path) -> RTDETR:
     try:
-        return RTDETR(str(path))
+        model = RTDETR(str(path))
     # torch, pickle and ultralytics each have errors of their own for each way in which a file can be broken
     except Exception as error:
         said = str(error).splitlines()
         rule = f"cannot be read as a checkpoint of ultralytics ({said[0] if said else type(error).__name__})"
         way_out = "Fetch or save it again; a file of weights alone has to be put into a model first."
         raise checks.refuse("model", path, rule, way_out) from error
+    if not isinstance(model.model, tasks.RTDETRDetectionModel):
+        rule = f"holds a {type(model.model).__name__} and no RT-DETR"
+        raise checks.refuse("model", path, rule, "Use a checkpoint such as rtdetr-l.pt.")
+    return model
 
 
 def content_of(name: str) -> dict[str, Any]:

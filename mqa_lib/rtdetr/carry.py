@@ -21,7 +21,7 @@ from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint, yaml_mod
 
 from mqa_lib import checks
 from mqa_lib.blocks import MobileMQABlock
-from mqa_lib.rtdetr import activation, build, fetch
+from mqa_lib.rtdetr import activation, build, fetch, fit
 from mqa_lib.rtdetr.build import quietly
 from mqa_lib.rtdetr.weights import (
     as_checkpoint,
@@ -102,8 +102,11 @@ def carry_over(
         FileNotFoundError: The source does not exist.
     """
     file = build.source(target)
+    if classes is not None:
+        checks.positive("classes", classes, "Leave it out to keep those of the source.")
     if file.suffix != ".yaml":
         raise checks.refuse("target", target, "must be a model's name or file", "Use a name or a .yaml file.")
+    fit.read("target", file)
     from_imagenet = isinstance(source, Mapping) or (
         not isinstance(source, RTDETR) and Path(source).suffix == ".pth"
     )
@@ -144,6 +147,8 @@ def to_file(source: str, target: str, path: str | Path, classes: int | None = No
     path = Path(path)
     if path.suffix not in (".pt", ".safetensors"):
         raise checks.refuse("path", path, "must end in .pt or .safetensors", "Use .pt to train from it.")
+    if path.is_dir():
+        raise checks.refuse("path", path, "is a folder", "Use another name.")
     build.source(target)  # before anything is fetched
     said: list[str] = []
     if not Path(source).exists() and (source == "imagenet" or source in fetch.coco_names()):

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from ultralytics.cfg import TASKS, entrypoint
 
 from mqa_lib.rtdetr import build, fit
@@ -17,7 +16,8 @@ def run(arguments: Sequence[str]) -> int:
     Nothing else is changed. What ultralytics raises is raised, so that a shell sees it in the exit code.
 
     Raises:
-        ValueError: An argument is not known to ultralytics, which says so with a `SyntaxError`.
+        ValueError: An argument is not known to ultralytics, which says so with a `SyntaxError`; the data set is not
+            there or broken, which it says with a `RuntimeError`; or a model file is broken.
     """
     fit.warn_if_untested()
     before = sys.argv[:]
@@ -27,26 +27,22 @@ def run(arguments: Sequence[str]) -> int:
         entrypoint()
     except SyntaxError as error:
         raise ValueError(str(error)) from error
+    except RuntimeError as error:
+        if not str(error).startswith("Dataset "):
+            raise
+        raise ValueError(str(error)) from error
     finally:
         sys.argv[:] = before
     return 0
 
 
 def _with_task(arguments: list[str]) -> list[str]:
-    files = [argument.partition("=")[2] for argument in arguments if argument.startswith("model=")]
+    named = [Path(argument.partition("=")[2]) for argument in arguments if argument.startswith("model=")]
+    files = [file for file in named if file.suffix in (".yaml", ".yml") and file.is_file()]
+    ends = {file: fit.read("model", file)[1]["head"][-1][2] for file in files}
+    unnamed = [file for file in files if ends[file] == "RTDETRDecoder" and "rtdetr" not in file.stem.lower()]
     says_task = any(argument in TASKS or argument.startswith("task=") for argument in arguments)
-    if says_task or not any(_is_unnamed_rtdetr(Path(file)) for file in files):
-        return arguments
-    return [*arguments, "task=detect"]
-
-
-def _is_unnamed_rtdetr(file: Path) -> bool:
-    if file.suffix not in (".yaml", ".yml") or "rtdetr" in file.stem.lower() or not file.is_file():
-        return False
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))["head"][-1][2] == "RTDETRDecoder"
-    except (yaml.YAMLError, KeyError, IndexError, TypeError):  # ultralytics will say what is wrong with it
-        return False
+    return [*arguments, "task=detect"] if unnamed and not says_task else arguments
 
 
 def _resolved(argument: str) -> str:

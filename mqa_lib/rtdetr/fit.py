@@ -4,18 +4,60 @@ import functools
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
+import yaml
 from jaxtyping import Float
 from torch import Tensor, nn
 from ultralytics import __version__
+from ultralytics.nn import tasks
 
 from mqa_lib import bootstrap, checks
 
 PARTS = ("backbone", "head")
 _SIDE_PX = 64  # the smallest picture that leaves a map at stride 64
 _SAYS_ITS_CHANNELS = ("MobileMQABlock", "ResNetLayer")  # their first argument is the channels of what goes in
+
+
+def read(name: str, path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the text of a model file and what it says, if it can be one: rows of four under both parts.
+
+    Args:
+        name: What the argument is called that gives the file.
+        path: The file, which exists.
+
+    Raises:
+        ValueError: The file is not YAML, has no rows, a row is none, or it names a layer that is not known.
+    """
+    text = path.read_text(encoding="utf-8", errors="ignore")  # as ultralytics reads it
+    way_out = "Write rows [from, repeats, module, arguments] under `backbone` and under `head`."
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise checks.refuse(name, path, f"is not YAML ({' '.join(str(error).split())})", way_out) from error
+    if not isinstance(content, dict) or not all(
+        content.get(p) and isinstance(content[p], list) for p in PARTS
+    ):
+        raise checks.refuse(name, path, "must have the parts `backbone` and `head`", way_out)
+    for index, row in enumerate(row for part in PARTS for row in content[part]):
+        if not (
+            isinstance(row, list) and len(row) == 4 and isinstance(row[2], str) and isinstance(row[3], list)
+        ):
+            raise checks.refuse(name, path, f"has no whole row {index} ({row})", way_out)
+        if not _is_known(row[2]):
+            rule = f"names {row[2]!r}, which ultralytics does not know"
+            mend = "Mend its name, or make yours known: `setattr(ultralytics.nn.tasks, name, layer)`."
+            raise checks.refuse(name, path, rule, mend)
+    return text, content
+
+
+def _is_known(layer: str) -> bool:
+    homes = {"nn.": nn, "torchvision.ops.": torchvision.ops}
+    start = next((start for start in homes if layer.startswith(start)), "")
+    return hasattr(homes.get(start, tasks), layer.removeprefix(start))
 
 
 @torch.no_grad()

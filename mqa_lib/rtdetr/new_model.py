@@ -1,5 +1,6 @@
 """A model file of your own: any RT-DETR with Mobile MQA after the rows you name, its indices counted anew."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,18 +88,19 @@ def with_blocks(base: str | Path, blocks: Sequence[Block]) -> str:
         blocks: The blocks, one or more, in any order.
 
     Raises:
-        ValueError: The base is no RT-DETR or not written one row a line, or a row does not exist, is in the head, is
-            named twice, or does not make a feature map; or a block's sizes are refused.
+        ValueError: The base is broken, no RT-DETR or not written one row a line, or a row does not exist, is in the
+            head, is named twice, or does not make a feature map; or a block's sizes are refused.
         FileNotFoundError: The base does not exist.
     """
-    text = base_file(base).read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
-    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in fit.PARTS):
-        raise checks.refuse("base", base, "must have the parts `backbone` and `head`", "Take an RT-DETR.")
+    text, content = fit.read("base", base_file(base))
     if content["head"][-1][2] != "RTDETRDecoder":
         rule = f"must end in RTDETRDecoder, and ends in {content['head'][-1][2]}"
         raise checks.refuse("base", base, rule, f"Use an RT-DETR such as {', '.join(BASES)}.")
     blocks = sorted(blocks, key=lambda block: block.after)
+    for block in blocks:
+        if not math.isfinite(block.layer_scale):
+            way_out = "Use 1e-5, or 0.1 or 1 for short runs."
+            raise checks.refuse("layer_scale", block.layer_scale, "must be a finite number", way_out)
     _check_places([block.after for block in blocks], content)
     with quietly():
         network = _network(text)
@@ -126,7 +128,10 @@ def write(
     """
     target = Path(target)
     if target.suffix != ".yaml":
-        raise checks.refuse("output", target, "must end in .yaml", f"Use {target.with_suffix('.yaml')}.")
+        way_out = f"Use {target.with_suffix('.yaml') if target.name else 'mine.yaml'}."
+        raise checks.refuse("output", target, "must end in .yaml", way_out)
+    if target.is_dir():
+        raise checks.refuse("output", target, "is a folder", "Use another name.")
     if target.exists() and not force:
         raise FileExistsError(f"`output` (={target}) exists. Use another name, or --force to write over it.")
     rows = ", ".join(

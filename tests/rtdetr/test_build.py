@@ -1,6 +1,7 @@
 """Model files become models, and ultralytics is left as it was."""
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,12 +10,16 @@ from torch import nn
 from ultralytics.nn import tasks
 from ultralytics.nn.modules.transformer import AIFI
 from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.utils import ROOT
 
 from mqa_lib import MobileMQABlock, rtdetr
+from mqa_lib.__main__ import main
 from mqa_lib.rtdetr import audit, fit
 from mqa_lib.rtdetr.build import content_of
 
 NANO = "rtdetr-nano-mobile-mqa"
+DATA = Path(__file__).parents[2] / "data"
+PICTURE, WEIGHTS = DATA / "keys_and_locks/images/val/000000.png", DATA / f"weights/{NANO}.safetensors"
 
 
 def built(name, nc=5):
@@ -207,6 +212,38 @@ def test_a_layer_that_is_not_known_is_named(tmp_path):
     )
     with pytest.raises(ValueError, match=r"names 'MobileMQBlock', which ultralytics does not know\. Mend"):
         rtdetr.load(tmp_path / "mine.yaml")
+
+
+BROKEN = {
+    "": "must have the parts `backbone` and `head`. Write rows",
+    "backbone: [1\n": "is not YAML (while parsing a flow sequence",
+    "- 3\n": "must have the parts",
+    "backbone: []\nhead: []\n": "must have the parts",
+    "backbone:\n  - [-1, 1, Conv]\nhead:\n  - 3\n": "has no whole row 0 ([-1, 1, 'Conv'])",
+    "backbone:\n  - [-1, 1, nn.Nothing, [3]]\nhead:\n  - 3\n": "names 'nn.Nothing', which ultralytics does not know",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_model_file_is_refused_in_the_same_words_wherever_it_is_given(text, tmp_path, capsys):
+    file, out = str(tmp_path / "mine.yaml"), str(tmp_path / "out")
+    Path(file).write_text(text)
+    commands = (
+        ["explore", file, str(PICTURE), "-o", f"{out}.html"],
+        ["new-model", "--base", file, "--after", "0", "-o", f"{out}.yaml"],
+        ["carry", str(WEIGHTS), "--to", file, "-o", f"{out}.pt"],
+        ["yolo", "predict", f"model={file}", f"source={PICTURE}"],
+    )
+    for command in commands:
+        assert main(command) == 2 and f"(={file}) {BROKEN[text]}" in capsys.readouterr().err
+    assert [found.name for found in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+def test_every_model_file_of_ultralytics_is_accepted():
+    files = [*ROOT.joinpath("cfg/models").rglob("*.yaml")]
+    assert len(files) > 50
+    for file in files:
+        fit.read("model", file)
 
 
 def test_a_network_of_another_variant_is_told_by_its_first_row_that_differs():

@@ -185,6 +185,8 @@ def test_what_cannot_be_carried_is_refused(published, tmp_path):
         "is a model file and has no weights": rtdetr.MODELS[STOCK],
         "must be the state dictionary of one of torchvision's ResNets": tmp_path / "other.pth",
     }
+    with pytest.raises(ValueError, match=r"yolo\.pt\) holds a DetectionModel and no RT-DETR"):
+        rtdetr.load(tmp_path / "yolo.pt")
     for message, source in wrong.items():
         with pytest.raises(ValueError, match=message):
             carry_over(source, NANO)
@@ -192,6 +194,9 @@ def test_what_cannot_be_carried_is_refused(published, tmp_path):
         carry_over(published, "rtdetr-resnet50-mobile-mqa")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
         carry_over("nowhere.pth", NANO)
+    for classes in (0, -1):
+        with pytest.raises(ValueError, match=rf"`classes` \(={classes}\) must be .*Leave it out"):
+            carry_over(published, NANO, classes)
 
 
 @pytest.fixture(scope="module")

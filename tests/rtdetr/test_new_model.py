@@ -136,6 +136,23 @@ def test_rows_that_share_a_line_are_refused(tmp_path):
         new_model.with_blocks(tmp_path / "flow.yaml", [Block(3)])
 
 
+@pytest.mark.parametrize("scale", ["nan", "inf"])
+def test_a_layer_scale_that_is_no_number_is_refused(scale, tmp_path, capsys):
+    command = ["new-model", "--base", "rtdetr-nano-stock", "--after", "4", "--layer-scale", scale]
+    assert main([*command, "-o", str(tmp_path / "a.yaml")]) == 2 and not list(tmp_path.iterdir())
+    assert f"`layer_scale` (={scale}) must be a finite number. Use 1e-5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", [".", "deep.yaml"])
+def test_an_output_that_is_a_folder_is_refused(output, tmp_path, monkeypatch, capsys):
+    (tmp_path / "deep.yaml").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-model", "--base", "rtdetr-nano-stock", "--after", "4", "--force", "-o", output]) == 2
+    assert re.search(
+        r"must end in \.yaml\. Use mine\.yaml|is a folder\. Use another", capsys.readouterr().err
+    )
+
+
 def test_strides_that_are_not_one_or_one_for_each_are_refused(tmp_path, capsys):
     command = ["new-model", "--base", "rtdetr-nano-stock", "--after", "2,4,6", "--kv-stride", "2,1"]
     assert main([*command, "-o", str(tmp_path / "a.yaml")]) == 2

@@ -56,9 +56,9 @@ def fresh(code, *arguments, **options):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_trained_model_validates_predicts_and_tracks(name, trained, data, pictures):
+def test_a_trained_model_validates_predicts_and_tracks(name, trained, data, pictures, tmp_path):
     model = rtdetr.load(trained[name])
-    score = model.val(data=str(data), **SMALL)
+    score = model.val(data=str(data), project=str(tmp_path), **SMALL)
     assert 0 <= score.box.map50 <= 1 and np.isfinite(score.fitness)
     results = model.predict(pictures, imgsz=64, conf=0.0, verbose=False)
     assert [len(result.boxes) for result in results] == [30] * 4
@@ -186,7 +186,8 @@ def test_yolo_changes_nothing_but_a_name_of_ours(monkeypatch, tmp_path):
     heard = []
     monkeypatch.setattr("mqa_lib.rtdetr.cli.entrypoint", lambda: heard.append(sys.argv[1:]))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "rtdetr-nano-stock.yaml").write_text("a file of the user's own")
+    own = rtdetr.MODELS["rtdetr-nano-article"].read_text()  # a file of the user's, by a name of ours
+    (tmp_path / "rtdetr-nano-stock.yaml").write_text(own)
     given = [
         "train",
         "model=rtdetr-nano-stock.yaml",
@@ -224,6 +225,7 @@ def test_yolo_knows_a_new_model_whatever_its_file_is_called(pictures, tmp_path, 
             "ValueError: 'epoch' is not a valid YOLO argument. Similar",
         ),
         (["predict", f"model={OURS[0]}", "source=nowhere.png"], "nowhere.png does not exist"),
+        (["train", f"model={OURS[0]}", "data=nowhere.yaml"], "Dataset 'nowhere.yaml' error"),
     ],
 )
 def test_yolo_tells_a_failure_by_its_exit_code(arguments, said):
