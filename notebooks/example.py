@@ -65,8 +65,10 @@ def picture(page: Path, path: Path) -> None:
         tab.goto(page.resolve().as_uri())
         box = tab.locator(".mqa-x").bounding_box()
         assert box is not None
-        whole = {"x": box["x"], "y": box["y"], "width": box["width"], "height": SIZE[1] - 40}
-        tab.screenshot(path=path, clip=whole)
+        height = SIZE[1] - 40.0
+        tab.screenshot(
+            path=path, clip={"x": box["x"], "y": box["y"], "width": box["width"], "height": height}
+        )
         browser.close()
 
 

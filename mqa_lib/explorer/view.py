@@ -136,7 +136,7 @@ def show(
     if chosen == "explorer":
         from mqa_lib.explorer.widget import AttentionExplorer  # here, for anywidget may be missing
 
-        view = AttentionExplorer(scenes, start if layers else None, guess, model)
+        view = AttentionExplorer(scenes, query, guess, model)
         display(view)
         return view
     if guess and layers:

@@ -72,7 +72,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         if first.layers:
             record = first.layers[0]
             start = record.query_at(*first.middle) if query is None else query
-            given |= {"query": start, "head": words.sharpest(record, start), "locked": query is not None}
+            given |= {"query": start, "head": words.sharpest(record, start)}
         super().__init__(**given, guess=ASKED if guess else NO_GUESS, checks=model is not None)
         self.on_msg(self._answer)
 

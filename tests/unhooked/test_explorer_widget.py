@@ -8,11 +8,12 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+import timm
 import traitlets
 from PIL import Image
 from torch import nn
 
-from mqa_lib import MobileMQA, explorer, plots, record
+from mqa_lib import MobileMQA, explorer, plots, record, transfer
 from mqa_lib.explorer import words
 from mqa_lib.explorer.widget import AttentionExplorer
 from tests.unhooked.explored import AIFI, p5, random_record
@@ -56,9 +57,8 @@ def test_the_picture_of_a_guess_shows_no_answer():
 
 def test_it_starts_at_the_query_that_was_asked_for_and_at_the_sharpest_head():
     view = widget(made(5, 7), query=3)
-    assert (view.query, view.locked, view.layer, view.direction, view.temperature) == (3, True, 0, "from", 1)
+    assert (view.query, view.locked, view.layer, view.direction, view.temperature) == (3, False, 0, "from", 1)
     assert view.head == made(5, 7).rows(3).reshape(2, -1).max(1).argmax()
-    assert widget(made(5, 7)).locked is False
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,12 @@ def test_records_of_several_pictures_become_several_pictures():
     other = np.zeros((30, 42, 3), np.uint8)
     scenes = explorer.gather([made(5, 7), random_record(2, 5, 5, 3, image=other), made(5, 7, name="b")])
     assert [(scene.name, len(scene.layers)) for scene in scenes] == [("picture 1", 2), ("picture 2", 1)]
+
+
+def test_timm_s_hybrids_are_explored_after_their_layers_were_carried_over():
+    model = timm.create_model("mobilenetv4_hybrid_medium", pretrained=False).eval()
+    assert transfer.replace_in(model) == 8
+    image = np.random.RandomState(0).randint(0, 256, (96, 128, 3)).astype(np.uint8)
+    seen = explorer.look(model, image, size=(96, 128))
+    assert [layer.kind for layer in seen.layers] == ["Mobile MQA"] * 8
+    assert seen.layers[0].key_grid == (3, 4) and widget(*seen.layers).sentence().startswith("Query row 3")
