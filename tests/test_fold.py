@@ -23,6 +23,15 @@ def trained(module, seed=0):
     return module.double()
 
 
+def test_the_projections_of_one_map_are_one_convolution_and_those_of_two_maps_are_not():
+    folded = fold.fold(trained(MobileMQABlock(5, 2, 3, value_dim=7, layer_scale=0.7)))
+    x = torch.randn(2, 5, 13, 7, dtype=torch.double)
+    folded.attn.merged.weight.zero_(), folded.attn.merged.bias.zero_()
+    assert torch.equal(folded(x), x)  # nothing reads by another way
+    for options in ({"kv_stride": 2}, {"query_strides": (1, 2)}):
+        assert fold.fold(MobileMQABlock(5, 2, 3, **options)).attn.merged is None
+
+
 def test_folding_again_changes_nothing():
     folded = fold.fold(trained(MobileMQABlock(5, 2, 3, 2, 0.7)))
     x = torch.randn(2, 5, 13, 7, dtype=torch.double)

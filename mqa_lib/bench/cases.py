@@ -122,7 +122,8 @@ def further_layers(shape: Shape, mode: str, seed: int = 0) -> dict[str, nn.Modul
     """Return what only the whole benchmark measures, with the weights of `layers`, as far as it can run.
 
     timm's layer without its fused kernel, PyTorch's own module, the article's layer, and the blocks around ours and
-    timm's; for inference also ours folded. A layer that would write more than `LARGEST` scores is left out.
+    timm's; for inference also ours folded. A layer that would write more than `LARGEST` scores is left out, and the
+    article's where the map is not square.
     """
     from timm.models._efficientnet_blocks import MobileAttention
 
@@ -143,9 +144,12 @@ def further_layers(shape: Shape, mode: str, seed: int = 0) -> dict[str, nn.Modul
     if shape.batch * shape.num_heads * shape.queries * shape.keys <= LARGEST:
         unfused: Any = copy.deepcopy(given["timm"])
         unfused.fused_attn = False
-        article = published.PublishedMQA(shape.dim, shape.num_heads, shape.key_dim, kv_stride=shape.kv_stride)
-        article.load_state_dict(given["ours"].state_dict())
-        found |= {"timm unfused": unfused, "article": article}
+        found["timm unfused"] = unfused
+        if shape.height == shape.width:
+            sizes = (shape.dim, shape.num_heads, shape.key_dim)
+            article = published.PublishedMQA(*sizes, kv_stride=shape.kv_stride)
+            article.load_state_dict(given["ours"].state_dict())
+            found["article"] = article
     return found
 
 
