@@ -274,6 +274,16 @@ def test_the_activation_is_the_backbone_s_alone_and_lasts(resnet, tmp_path):
         assert found == [{"ReLU"}, {"SiLU"}]
 
 
+@pytest.mark.parametrize("key", ["backbone_activation: ReLU", "activation: nn.ReLU()"])
+def test_weights_that_were_trained_with_another_activation_keep_it(key, tmp_path):
+    (tmp_path / "relu.yaml").write_text(f"{key}\n{rtdetr.MODELS[STOCK].read_text()}")
+    source, x = rtdetr.load(tmp_path / "relu.yaml"), torch.rand(1, 3, 96, 64)
+    carried = carry_over(source, NANO)
+    assert carried.carried.starts_equal
+    with torch.inference_mode():
+        assert torch.equal(carried.model.eval()(x)[0], source.model.eval()(x)[0])
+
+
 def test_imagenet_weights_need_a_resnet_as_deep(resnet):
     with pytest.raises(ValueError, match=r"must begin with ultralytics' ResNet rows"):
         carry_over(resnet.state_dict(), NANO)

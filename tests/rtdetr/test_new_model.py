@@ -54,6 +54,15 @@ def test_the_new_model_s_decoder_gets_what_the_base_s_gets_while_the_layer_scale
         torch.testing.assert_close(own, theirs)
 
 
+def test_a_file_that_would_not_start_as_its_base_is_never_written(tmp_path, monkeypatch):
+    insert = new_model._insert
+    wrong = ("[5, 1, Conv, [64, 1", "[3, 1, Conv, [64, 1")  # P3 from a row as wide, two too early
+    monkeypatch.setattr(new_model, "_insert", lambda *given: insert(*given).replace(*wrong))
+    with pytest.raises(RuntimeError, match="does not start as its base"):
+        new_model.write(tmp_path / "mine.yaml", "rtdetr-nano-stock", [Block(4)])
+    assert not list(tmp_path.iterdir())
+
+
 def test_relative_and_absolute_sources_lead_to_the_same_rows_as_before(tmp_path):
     text = rtdetr.MODELS["rtdetr-nano-stock"].read_text()
     # P4 by a relative source that reaches across the place of the new row: row 13 reads row 6.
