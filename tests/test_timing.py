@@ -1,6 +1,7 @@
 """Timings on a clock that the tests turn themselves, so that every expected number is exact."""
 
 import contextlib
+import gc
 import json
 from collections.abc import Callable
 
@@ -61,6 +62,22 @@ def test_short_calls_are_repeated_until_the_clock_can_see_them(clock: Clock) -> 
     (short,) = timing.compare({"short": clock.work("s", 0.25)}, repeats=2, min_seconds=1.0, warmup=1)
     assert (short.calls, len(clock.log)) == (4, 1 + 2 * 4)
     assert short.spread.median == 0.25
+
+
+def test_a_slow_first_call_does_not_decide_how_many_calls_a_round_takes(clock: Clock) -> None:
+    def run() -> None:
+        clock.now += 0.25 if clock.log else 9.0
+        clock.log.append("run")
+
+    (timing_of_run,) = timing.compare({"run": run}, repeats=1, min_seconds=1.0, warmup=2)
+    assert timing_of_run.calls == 4
+
+
+def test_no_garbage_is_collected_while_the_clock_runs_and_all_is_as_before_afterwards() -> None:
+    collecting = []
+    timing.compare({"run": lambda: collecting.append(gc.isenabled())}, repeats=1, min_seconds=0.0)
+    assert collecting and not any(collecting)
+    assert gc.isenabled()
 
 
 def test_a_slow_machine_costs_rounds_but_leaves_three(clock: Clock) -> None:
@@ -158,12 +175,22 @@ def test_a_shape_knows_how_many_keys_its_layer_reads(kv_stride: int) -> None:
     assert shape.keys == layer.weights(torch.zeros(1, 6, 13, 17)).shape[-1]
 
 
-def test_the_floor_multiplies_as_many_numbers_as_the_layer_counts() -> None:
+@pytest.mark.parametrize("routine", ["convolution", "matmul"])
+def test_the_floor_multiplies_as_many_numbers_as_the_layer_counts(routine: str) -> None:
     shape = bench.Shape("toy", 6, 13, 17, 2, 3, 2, batch=2)
     with FlopCounterMode(display=False) as counter:
-        bench.bare_products(shape)["floor, convolution"]()
+        bench.bare_products(shape)[f"floor, {routine}"]()
     price = cost.mobile_mqa(6, 13, 17, 2, 3, 3, kv_stride=2)
     assert counter.get_total_flops() == 2 * shape.batch * (price.macs - price.reduction_macs)
+
+
+@pytest.mark.parametrize("kv_stride", [1, 2, 3])
+def test_parts_merged_compute_what_they_compute_apart(kv_stride: int) -> None:
+    runs = bench.merging(bench.Shape("toy", 6, 13, 17, 2, 3, kv_stride))
+    apart, merged = runs["apart"](), runs["merged"]()
+    if kv_stride > 1:
+        merged = [merged[:, start::2] for start in (0, 1)]
+    torch.testing.assert_close(merged, apart)
 
 
 def test_what_a_backbone_would_have_instead_is_counted_as_it_runs() -> None:
