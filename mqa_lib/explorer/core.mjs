@@ -89,11 +89,12 @@ export function scores(layer, head, query) {
 }
 
 export function softmax(given, temperature = 1) {
-  let top = -Infinity;
-  for (const score of given) top = Math.max(top, score);
-  const out = Float64Array.from(given, (score) => Math.exp((score - top) / temperature));
-  const sum = out.reduce((a, b) => a + b, 0);
-  for (let i = 0; i < out.length; i++) out[i] /= sum;
+  let most = -Infinity;
+  for (let i = 0; i < given.length; i++) if (given[i] > most) most = given[i];
+  const out = new Float64Array(given.length);
+  let sum = 0;
+  for (let i = 0; i < given.length; i++) sum += out[i] = Math.exp((given[i] - most) / temperature);
+  for (let i = 0; i < given.length; i++) out[i] /= sum;
   return out;
 }
 
