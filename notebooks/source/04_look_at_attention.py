@@ -88,16 +88,16 @@ print(
 # %%
 chosen = validation.scenes[0].pairs[0]
 query = looked.query_at(chosen.lock.row, chosen.lock.column)
-plots.show(
-    plots.query_figure(looked, query),
-    f"Shapes and outlines; a cell of the outlined {chosen.shape} is marked.",
-)
+guessing = explorer.show(looked, query=query, guess=True)
 
 # %% [markdown]
-# Write your guess as (row, column). The one that stands here is the middle of the picture.
+# **Click where you think that it looks**, or move with the arrow keys and press Enter. Only then the maps appear.
+# Without a kernel, write your guess into the next cell as (row, column); the one that stands there is the middle.
 
 # %%
-GUESS = (4, 4)
+GUESS, clicked = (4, 4), getattr(guessing, "guess", -1)
+if clicked >= 0:
+    GUESS = divmod(clicked, looked.key_grid[1])
 
 # %% [markdown]
 # Here is what each head reads there, beside the key that it reads most:
@@ -121,22 +121,26 @@ plots.show(plots.explorer_figure(looked, query), plots.explorer_alt(looked, quer
 # %% [markdown]
 # ## 3 · The explorer
 #
-# Now move the query yourself, by the sliders or by the arrow keys when a slider has the focus. Try a key, a
-# lock, and the background. In the maps on the picture, each key is a square around its middle. (Sliders need a
-# running kernel. The picture and the table beneath them say the same for one place.)
+# Now move the query yourself. Point anywhere on the picture, and every map follows; a click locks the query, so that
+# you can look at the maps, and another frees it. Arrow keys move it. Before each of these, say what you expect:
+#
+# 1. Go from lock to lock with the buttons. Does the same head find the key each time? The count beneath says how much
+#    of its reading the best head puts on the right key, over all locks of the picture.
+# 2. Point at a *key*, then at the bare background. What do they read, and how decided are they (the bar under a head)?
+# 3. Set the direction to "who reads a key" and point at a coloured shape. Who reads it?
+# 4. Raise the temperature. That is no longer the layer, and the page says so; what happens to the entropy?
+# 5. Ask the kernel, at the bottom, to hide the strongest keys from this place: does the answer change?
+#
+# Everything but the last is computed in your browser, from the queries and keys in the record. Without a running
+# notebook you see the picture beneath instead: the second lock, where the explorer starts.
 
 # %%
-view = explorer.show(looked, query=query)
+pairs = validation.scenes[0].pairs
+second = looked.query_at(pairs[1].lock.row, pairs[1].lock.column)
+view = explorer.show(looked, query=second, pairs=pairs, model=halved)
 
 # %% [markdown]
-# The same for a second lock, as a picture that needs no kernel:
-
-# %%
-other = validation.scenes[0].pairs[1]
-explorer.show(looked, mode="static", query=looked.query_at(other.lock.row, other.lock.column))
-
-# %% [markdown]
-# The last paragraph beneath the table is not small print. A weight tells what is *mixed in*. Whether it
+# The box beside the first map is not small print. A weight tells what is *mixed in*. Whether it
 # *matters* is another question, and section 6 puts it to the test.
 
 # %% [markdown]
@@ -253,6 +257,13 @@ figure = plots.same_pixel_figure(list(strides.values()), list(strides), *place)
 plots.show(figure, plots.same_pixel_alt(list(strides.values()), *place))
 
 # %% [markdown]
+# And both in the explorer, where `kv_stride` switches between them at the same place, and "beside it" shows the
+# two next to each other:
+
+# %%
+strides_view = explorer.show(list(strides.values()), query=query, pairs=pairs)
+
+# %% [markdown]
 # A bright square need not lie on the key itself. With a key for every cell, the cells beside a shape see parts
 # of it too, and a head may read its colour from one of them. How far is it from the middle of the lock's own key
 # to the middle of the strongest key of each head?
@@ -293,7 +304,8 @@ Markdown(
 #
 # Now RT-DETR. The small one that comes with the course has three layers with attention over a grid: two of
 # Mobile MQA in its backbone, and **AIFI**, the multi-head attention that RT-DETR has anyway, on its coarsest
-# map. We look at all three. (Its decoder has attention, too, but that reads a few points and not a grid.)
+# map. We look at all three. (Its decoder has attention, too, but that reads a few points and not a grid. The explorer
+# below shows these.)
 
 # %%
 detector = rtdetr.load(HOME / "data/weights/rtdetr-nano-mobile-mqa.safetensors")
@@ -334,18 +346,14 @@ for number, seen in enumerate(layers):
 
 # %% [markdown]
 # Behind the first attention a key can know of everything, so that the place of a bright cell says little about
-# what is read there. And the explorer, with a menu for the layer. It keeps the place when the layer changes.
+# what is read there. And the explorer, with everything that this detector has: its layers (the place stays when
+# the layer changes; "beside it" puts AIFI next to Mobile MQA), and at the bottom the points at which its decoder
+# read the picture for a detection. Guess before you choose one: do the points lie on the object, or on its edge?
 
 # %%
 place_in_layer = layers[0].query_at(*spot)
-detector_view = explorer.show(layers, query=place_in_layer)
-
-# %% [markdown]
-# The first layer at this place, as a picture that needs no kernel:
-
-# %%
-figure_of_layer = plots.explorer_figure(layers[0], place_in_layer)
-plots.show(figure_of_layer, plots.explorer_alt(layers[0], place_in_layer))
+found = explorer.look(detector, photos[0], "a validation picture", size=scenes[0].size)
+detector_view = explorer.show(found, query=place_in_layer, pairs=scenes[0].pairs, model=detector)
 
 # %% [markdown]
 # What each head chooses, over all places of this one picture:
@@ -395,9 +403,11 @@ for name, chosen_locks in (("the cell that was trained", same), ("a cell beside 
 # ## What you know now
 #
 # You can look at the attention of any model with Mobile MQA, or of any RT-DETR, on your own picture:
-# `record.capture(model, "photo.jpg")`, then `explorer.show(records)`. You know to read such a map together
-# with its scale, its uniform level and what a key knows, to count instead of picking a pretty picture, and to
-# test whether what is read matters. Not measured here: large detectors, photographs, and more than one seed.
+# `explorer.show(explorer.look(model, "photo.jpg"))` in a notebook, or, as a page that you can send to anyone and
+# that opens without a kernel or a network, `python -m mqa_lib explore best.pt photo.jpg -o attention.html`. You
+# know to read such a map together with its scale, its uniform level and what a key knows, to count instead of
+# picking a pretty picture, and to test whether what is read matters. Not measured here: large detectors,
+# photographs, and more than one seed.
 #
 # [Notebook 5](05_integrate_into_rtdetr.ipynb) shows how the layer gets into RT-DETR.
 
