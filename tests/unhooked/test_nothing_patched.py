@@ -42,7 +42,20 @@ for name in ("rtdetr-resnet50-article", "rtdetr-resnet50-mqa-encoder", "rtdetr-n
 seen("after")
 mqa_lib.rtdetr.load("rtdetr-nano-article-corrected").train(
     data=sys.argv[1], epochs=1, imgsz=64, batch=8, device="cpu", plots=False, val=False, project=sys.argv[2])
-print("CONFIG", __import__("os").environ["YOLO_CONFIG_DIR"])
+RTDETR("rtdetr-resnet50.yaml").save(sys.argv[2] + "/stock.pt")
+"""
+
+_OPEN = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "mqa_lib":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from ultralytics import YOLO
+print([type(YOLO(file).model).__name__ for file in sys.argv[1:]])
 """
 
 
@@ -64,7 +77,7 @@ def ran(tmp_path_factory):
     command = [sys.executable, "-c", _TRAIN, str(data), str(folder / "runs")]
     ended = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    return ended.stdout, before, hashes()
+    return ended.stdout, before, hashes(), folder / "runs", env
 
 
 def test_other_models_are_built_and_trained_to_the_bit_as_before_in_the_same_process(ran):
@@ -74,8 +87,17 @@ def test_other_models_are_built_and_trained_to_the_bit_as_before_in_the_same_pro
 
 
 def test_no_file_of_ultralytics_is_edited_by_importing_building_and_training(ran):
-    _, before, after = ran
+    _, before, after, *_ = ran
     assert before == after and len(before) > 300
+
+
+def test_stock_models_saved_after_our_import_open_where_we_are_not(ran, tmp_path):
+    *_, runs, env = ran
+    files = [str(runs / "after/weights/best.pt"), str(runs / "stock.pt")]
+    opened = subprocess.run(
+        [sys.executable, "-c", _OPEN, *files], capture_output=True, text=True, env=env, cwd=tmp_path
+    )
+    assert "['DetectionModel', 'RTDETRDetectionModel']" in opened.stdout, opened.stderr[-2000:]
 
 
 def at_home(folder):
