@@ -12,11 +12,22 @@ import numpy as np
 
 from mqa_lib import experiments, plots, record, rtdetr
 from mqa_lib.datasets import keys_and_locks
+from mqa_lib.rtdetr import costs
 
 ROOT = Path(__file__).parents[1]
 COVER = Path("data/pictures/attention.png")
 SECONDS = Path("data/benchmarks/notebooks.json")
 PROBE = Path("data/probe/seeds.json")
+LAYER = Path("data/benchmarks/layer.json")
+VARIANTS = Path("data/benchmarks/rtdetr.json")
+_GAINS = {
+    "timm / ours": "timm's layer, as ours",
+    "timm / ours folded": "timm's layer, as ours folded",
+    "timm's block / our block folded": "timm's block, as our block folded",
+    "multi-head / ours": "multi-head attention of the same sizes, as ours",
+    "article / ours": "the article's layer, as ours",
+    "ours / floor": "ours, as its bare matrix products",
+}
 _PROBES = {
     ("none", 1, 12): "no attention",
     ("mobile-mqa", 1, 12): "Mobile MQA, kv_stride 1",
@@ -85,12 +96,49 @@ def notebook_table(root: Path = ROOT) -> str:
     return "\n".join(lines)
 
 
+def layer_table(root: Path = ROOT) -> str:
+    """Return how the recorded layers compare, as geometric means over the shapes of the benchmark."""
+    recorded = json.loads((root / LAYER).read_text())
+    lines = ["| how many times as long | at inference | in training |", "|---|---|---|"]
+    means = recorded["geometric_means"]
+    for gain, name in _GAINS.items():
+        cells = [_mean(means[mode].get(gain)) for mode in ("inference", "training")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    machine = recorded["machine"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{recorded['settings']['shapes']} shapes, {machine['cpu']}, {machine['threads']} threads.",
+        ]
+    )
+
+
+def _mean(mean: dict[str, float] | None) -> str:
+    return f"**{mean['mean']:.2f}** ({mean['lowest']:.2f} to {mean['highest']:.2f})" if mean else ""
+
+
+def variants_table(root: Path = ROOT) -> str:
+    """Return what the recorded RT-DETR variants cost, as far as they are ResNet-50 or larger."""
+    rows = [row for row in costs.read(root / VARIANTS) if "nano" not in row.name]
+    return costs.table(rows)
+
+
 def written(text: str, root: Path = ROOT) -> str:
     """Return the README's text with every table between its marks made again."""
-    for name, table in (("probe", probe_table), ("detectors", detector_table), ("notebooks", notebook_table)):
+    for name, table in TABLES.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = marked.sub(lambda match, table=table: match[1] + table(root) + "\n" + match[2], text)
     return text
+
+
+TABLES = {
+    "probe": probe_table,
+    "detectors": detector_table,
+    "layer": layer_table,
+    "variants": variants_table,
+    "notebooks": notebook_table,
+}
 
 
 def main() -> None:

@@ -25,8 +25,11 @@
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
 
 # %%
+import importlib.util
 import json
 import os
+import re
+import tempfile
 
 import torch
 from IPython.display import Markdown
@@ -135,6 +138,35 @@ Markdown(
     f"**{over_multi_head:.2f}×**; multi-head attention's distance is largest at {farthest}. A layer against itself "
     f"gave {noise.low:.2f} to {noise.high:.2f}: what lies within that is no difference."
 )
+
+# %% [markdown]
+# ### Batches, and no attention at all
+#
+# One picture at a time is what a detector on a phone sees. A server takes many. Does the answer change with 16? We
+# measure the smallest map again:
+
+# %%
+batched = bench.Shape("8 × 8, batch 16", DIM, 8, 8, NUM_HEADS, KEY_DIM, kv_stride=2, batch=16)
+crowd = timing.compare(bench.candidates(batched), repeats=REPEATS, max_seconds=MAX_SECONDS)
+for name in ("timm", "multi-head"):
+    single, many = ratios["8 × 8"][name].median, bench.speedup(crowd, theirs=name).median
+    print(f"{name:10s} takes {single:.2f}× as long as ours with one picture, {many:.2f}× with 16")
+
+# %% [markdown]
+# And what would one have *instead* of attention? A 3×3 convolution, or MobileNetV4's inverted bottleneck, of the same
+# channels. They see nine pixels and not the whole map, so this is no contest, but it is the choice that one makes. The
+# last column is the speed of the arithmetic: the paper calls attention slower than convolution *for the same MACs*.
+
+# %%
+convolved = bench.Shape("16 × 16", DIM, 16, 16, NUM_HEADS, KEY_DIM, kv_stride=2)
+instead = bench.convolutions(convolved)
+took = timing.compare({name: run for name, (run, _) in instead.items()}, REPEATS, max_seconds=MAX_SECONDS)
+for each in took:
+    macs, milliseconds = instead[each.name][1], each.spread.median * 1e3
+    rate = macs / each.spread.median / 1e9
+    print(
+        f"{each.name:20s} {cost.in_thousands(macs):>8s} MACs {milliseconds:6.2f} ms {rate:5.0f} billion MACs/s"
+    )
 
 # %% [markdown]
 # ## 3 · Which stride?
@@ -309,7 +341,30 @@ for stride in (4, 8, 16, 32):
     )
 
 # %% [markdown]
-# This is why attention stands at strides 16 and 32 and nowhere earlier. We have not measured peak memory here.
+# This is why attention stands at strides 16 and 32 and nowhere earlier. What one call really holds at its peak we can
+# ask PyTorch's memory profiler. One layer, one picture of 640 px, the map of stride 8; timm's layer once with its fused
+# kernel and once without:
+
+# %%
+held = bench.Shape("stride 8", DIM, 80, 80, NUM_HEADS, KEY_DIM, kv_stride=2)
+runs = bench.everything(held)
+peaks = {
+    name: timing.peak_bytes(runs[f"{name}, NCHW"]) for name in ("ours", "timm", "timm unfused", "article")
+}
+for name, most in peaks.items():
+    print(f"{name:14s} {cost.in_bytes(most):>9s} at the peak")
+
+# %% [markdown]
+# The score matrices of all heads would be this large. Who stays below never wrote them down whole:
+
+# %%
+scores = cost.mobile_mqa(DIM, 80, 80, *LAYER, kv_stride=2).score_bytes
+never = [name for name, most in peaks.items() if most < scores]
+Markdown(f"Scores: {cost.in_bytes(scores)}. Below it: **{', '.join(never) or 'nobody'}**.")
+
+# %% [markdown]
+# Ours works on a block of queries at a time and holds about 8 MiB of scores, however large the map; timm's fused kernel
+# holds even fewer. On the small maps of strides 16 and 32 the difference between the four is small.
 
 # %% [markdown]
 # ## 7 · The roofline: what to expect from a machine you do not have
@@ -441,27 +496,92 @@ assert exported_difference < 1e-5
 print(f"largest difference between the exported graph and the layer: {exported_difference:.0e}")
 
 # %% [markdown]
-# ## 9 · Recorded on a quiet machine
-#
-# `python -m mqa_lib bench` measures six layers of MobileNetV4 and RT-DETR, at inference and in training, and writes
-# the record with machine and versions to `data/benchmarks`. The numbers say how many times as long as our layer the
-# others took: above 1 ours is faster, below 1 slower.
+# ONNX is what other runtimes read. The file is made from the same graph, and another program, onnxruntime, has to give
+# our numbers for sizes that it was not made with. (Hosted notebooks have neither package; there this step is left out.)
 
 # %%
-record = json.loads(bench.OUT.read_text()) if bench.OUT.exists() else {"cases": []}
-no_record = ["No record here yet; `python -m mqa_lib bench` makes one."]
-print(*(bench.summary(record) if record["cases"] else no_record), sep="\n")
+HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+differences = {}
+if HAS_ONNX:
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/layer.onnx"
+        example = (torch.randn(1, DIM, 16, 16),)
+        torch.onnx.export(layer, example, file, dynamo=True, dynamic_shapes={"x": free}, verbose=False)
+        session = onnxruntime.InferenceSession(file)
+
+# %%
+for size in ((16, 16), (13, 22), (40, 7)) if HAS_ONNX else ():
+    there = torch.randn(1, DIM, *size)
+    answer = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: there.numpy()})[0])
+    differences[size] = (answer - layer(there)).abs().max().item()
+    print(f"{size[0]} × {size[1]}: onnxruntime differs by {differences[size]:.0e}")
+assert all(difference < 1e-4 for difference in differences.values())
 
 # %% [markdown]
-# Where does ours lose to timm's? Again only those count in which the middle half of the rounds agrees:
+# ## 9 · Recorded on a quiet machine
+#
+# `make bench` measures 17 layers of MobileNetV4 and RT-DETR in NCHW and NHWC, at inference and in training, against
+# everything that stands beside them, and writes the record with machine and versions to `data/benchmarks`. All layers
+# have the same weights, input and gradient and take turns; each counts in its faster format, timm's also with the
+# faster of its two kernels. A point to the right of 1 took longer than ours:
+
+# %%
+record = json.loads(bench.OUT.read_text()) if bench.OUT.exists() else {"cases": [], "geometric_means": {}}
+shown = ("timm / ours", "multi-head / ours", "article / ours")
+recorded = {mode: {} for mode in record["geometric_means"]}
+for case in record["cases"]:
+    spreads = {
+        name.split(" /")[0]: timing.Spread(**case["gains"][name]) for name in shown if name in case["gains"]
+    }
+    label = re.sub(r", \d+ px", "", bench.Shape(**case["shape"]).label)
+    recorded[case["mode"]][label.replace("MobileNetV4-hybrid", "MNv4")] = spreads
+
+# %%
+for mode, rows in recorded.items():
+    plots.show(*plots.time_ratios(rows, f"our Mobile MQA, {mode}"))
+
+# %% [markdown]
+# Over all shapes, as geometric means, with the lowest and the highest of them. *Folded* is the layer or block after
+# `fold`; the *floor* is nothing but the bare matrix products of the layer's sizes, by the faster of PyTorch's two
+# routines. No layer can be faster than its floor without multiplying less:
+
+# %%
+lines = [
+    f"| {mode} | {name} | {mean['mean']:.2f} | {mean['lowest']:.2f} | {mean['highest']:.2f} |"
+    for mode, means in record["geometric_means"].items()
+    for name, mean in means.items()
+]
+Markdown("\n".join(["| mode | times as long | mean | lowest | highest |", "|---|---|---|---|---|", *lines]))
+
+# %% [markdown]
+# Read the rows of the floor together: where timm's layer is close to it already, nobody has much to win. That is so on
+# RT-DETR's 20 × 20 maps of 2048 channels, whose time is nearly all query and output projection. What folding takes
+# away is small for the same reason. Two ideas sound alike and are not: to make queries, keys and values with one merged
+# convolution saves a little, and a folded layer does it; both depthwise convolutions in one take longer, so they stay
+# apart. From the record, the time of the merged form as a share of the parts:
+
+# %%
+merged = {"projections": [], "depthwise convolutions": []}
+for case in record["cases"]:
+    seconds = {each["name"]: sorted(each["seconds"])[len(each["seconds"]) // 2] for each in case["timings"]}
+    if "parts apart" in seconds:
+        kind = "projections" if case["shape"]["kv_stride"] == 1 else "depthwise convolutions"
+        merged[kind].append(seconds["parts merged"] / seconds["parts apart"])
+for kind, times in merged.items():
+    if times:
+        print(f"merged {kind}: {min(times):.2f} to {max(times):.2f} times as long")
+
+# %% [markdown]
+# Where does ours lose to timm's? Only those cases count in which the middle half of the rounds agrees:
 
 # %%
 lost = []
 for case in record["cases"]:
-    over, layer_shape = case["times_as_long_as_ours"]["timm"], case["shape"]
+    over, place = case["gains"]["timm / ours"], bench.Shape(**case["shape"]).label
     if over["high"] < 1:
-        place = f"{layer_shape['name']}, kv_stride {layer_shape['kv_stride']}, {case['mode']}"
-        lost.append(f"{place}: timm's takes {over['median']:.2f}×")
+        lost.append(f"{place}, {case['mode']}: timm's takes {over['median']:.2f}×")
 print(f"slower than timm's in {len(lost)} of {len(record['cases'])} recorded cases", *lost, sep="\n    ")
 
 # %% [markdown]
@@ -477,7 +597,7 @@ Markdown(
 
 # %% [markdown]
 # MACs tell the direction, seconds tell the truth, and both belong to a map size and a machine. Not measured here:
-# GPUs, phones, int8, batches, and whole detectors; for the detectors see [notebook 5](05_integrate_into_rtdetr.ipynb).
+# GPUs, phones, int8, and whole detectors; for the detectors see [notebook 5](05_integrate_into_rtdetr.ipynb).
 
 # %% tags=["result"]
 print(
