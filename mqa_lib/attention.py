@@ -96,6 +96,15 @@ class MobileMQA(nn.Module):
         self.merged: nn.Module | None = None  # the three projections as one, once `fold` made them so
         self.reset_parameters()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what was pickled, also by a version whose layer did not have all of today's attributes.
+
+        A checkpoint of ultralytics is a pickle of the whole model, and nothing of `__init__` runs when it is opened.
+        """
+        super().__setstate__({"padding": "", **state})
+        if "merged" not in self.__dict__ and "merged" not in self._modules:
+            self.merged = None
+
     def reset_parameters(self) -> None:
         """Draw every convolution's weight from Xavier's uniform distribution, as timm does for stability."""
         for module in self.modules():

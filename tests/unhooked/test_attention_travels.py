@@ -2,6 +2,7 @@
 
 import copy
 import io
+import pickle
 import shutil
 
 import numpy as np
@@ -60,6 +61,18 @@ def test_a_copy_gives_the_same_output_and_owns_its_weights(travel):
     again, expected = travel(layer), layer(x)
     assert torch.equal(again(x), expected)
     layer.value.proj.weight.data.zero_()
+    assert torch.equal(again(x), expected)
+
+
+def test_a_layer_pickled_before_it_had_all_its_attributes_still_runs():
+    layer, x = (
+        MobileMQA(10, num_heads=2, key_dim=5, kv_stride=2, query_strides=2).eval(),
+        torch.randn(2, 10, 7, 11),
+    )
+    expected = layer(x)
+    for name in ("merged", "padding"):
+        del layer.__dict__[name]
+    again = pickle.loads(pickle.dumps(layer))
     assert torch.equal(again(x), expected)
 
 
