@@ -177,13 +177,14 @@ print(f"a head that looked anywhere at random: {1 / np.prod(seen.key_grid):.1%}"
 # why the network *answers* as it does. Here we can check the one against the other, because we know which key is
 # the right one. In a photo nobody knows, and a bright spot is not an explanation.
 #
-# Now move the query yourself. The sliders choose the cell that asks.
+# Now move the query yourself: point at a place of the picture, click to keep it, or use the sliders. The key that
+# belongs to a lock is outlined.
 
 # %%
-explorer.show(seen, query=query)
+view = explorer.show(seen, query=query, pairs=scene.pairs)
 
 # %% [markdown]
-# Without a kernel the sliders stand still. Here is one more query as a picture, the second lock of the same
+# Without a kernel nothing moves. Here is one more query as a picture, the second lock of the same
 # scene:
 
 # %%
