@@ -28,8 +28,8 @@ _NAMED = 3  # misfits told in full, before "and … more"
 def save_weights(model: RTDETR, path: str | Path, card: dict[str, Any]) -> Path:
     """Write the weights in half precision to `path` and their card to the same name ending in .json; return `path`.
 
-    A model whose file is not one of ours has it written into the card, so that it comes back everywhere. A tensor that
-    half precision cannot hold stays in single precision.
+    A model whose file is not one of ours has it written into the card, so that it comes back everywhere; the size of
+    pictures that it was trained at is, too. A tensor that half precision cannot hold stays in single precision.
 
     Args:
         model: The trained model.
@@ -47,7 +47,8 @@ def save_weights(model: RTDETR, path: str | Path, card: dict[str, Any]) -> Path:
             "path", path, "must end in .safetensors", f"Use {path.with_suffix('.safetensors')}."
         )
     check_not_fused("model", model.model)
-    full_card = _described(model.model, card)
+    size = getattr(model, "card", {}).get("imgsz") or model.overrides.get("imgsz")
+    full_card = ({"imgsz": size} if size else {}) | _described(model.model, card)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(
         {key: _halved(value).contiguous().clone() for key, value in model.model.state_dict().items()}, path

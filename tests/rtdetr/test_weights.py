@@ -45,6 +45,17 @@ def test_a_number_that_half_precision_cannot_hold_comes_back(tmp_path):
     assert (again.model.model[0].bn.running_var == 70_001.0).all() and again.card["model"] == NANO
 
 
+def test_the_size_that_a_model_was_trained_at_stays_with_its_weights(tmp_path):
+    file = tmp_path / "trained.pt"
+    network = rtdetr.load(NANO).model
+    torch.save({"model": network, "epoch": -1, "train_args": {"imgsz": 96, "task": "detect"}}, file)
+    for number in range(2):  # from the checkpoint, then from what was written
+        file = rtdetr.save_weights(
+            rtdetr.load(file), tmp_path / f"{number}.safetensors", {"weights_are": "random"}
+        )
+        assert rtdetr.load(file).card["imgsz"] == 96
+
+
 @pytest.fixture
 def own_file(tmp_path):
     rows = yaml.safe_load(rtdetr.MODELS[NANO].read_text())
