@@ -70,6 +70,23 @@ def test_the_scores_of_all_pictures_together_decide_whether_they_are_kept(kept, 
     assert len(seen) == 3 + twice
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("learns", [False, True])
+def test_dropout_drops_its_share_of_the_weights_and_scales_up_the_rest(way, learns):
+    q, k = torch.zeros(1, 4001, 5, requires_grad=learns), torch.zeros(1, 7, 5)
+    weights = WAYS[way](
+        q, k, torch.eye(7)[None], 0.25
+    )  # every query weighs 7 keys alike; values tell them apart
+    kept = weights > 0
+    torch.testing.assert_close(weights[kept], torch.full_like(weights[kept], 1 / 7 / 0.75))
+    assert 1 - kept.float().mean().item() == pytest.approx(0.25, abs=0.02)  # eight standard deviations
+
+
+def test_while_derivatives_run_forwards_the_fused_way_is_taken():
+    with torch.autograd.forward_ad.dual_level():
+        assert kernels.way(*given(4096, 64)) == "fused"
+
+
 @pytest.mark.parametrize("kept", [1, 2**23], ids=["computed twice", "kept"])
 def test_dropout_keeps_the_mean_and_drops_the_same_weights_on_the_way_back(kept, monkeypatch):
     monkeypatch.setattr(kernels, "KEPT", kept)
