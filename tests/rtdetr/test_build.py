@@ -263,6 +263,9 @@ def test_an_ultralytics_outside_the_tested_range_is_warned_of_once(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rtdetr.load(NANO)
+    fit.warn_if_untested.cache_clear()
+    with pytest.warns(UserWarning, match=r"ultralytics 9\.9\.9 is outside the tested range"):
+        main(["yolo", "version"])
     monkeypatch.undo()
     fit.warn_if_untested.cache_clear()
     assert fit.untested() == ""  # the tests run with a version within the range

@@ -31,6 +31,13 @@ def test_weights_come_back_within_half_precision(saved):
         torch.testing.assert_close(again[name].float(), value.float(), rtol=1e-3, atol=1e-4)
 
 
+def test_the_names_of_the_classes_come_back(tmp_path):
+    model = rtdetr.load(NANO)
+    model.model.names = {index: f"thing {index}" for index in range(80)}
+    again = rtdetr.load(rtdetr.save_weights(model, tmp_path / "w.safetensors", {"weights_are": "random"}))
+    assert again.names == model.model.names
+
+
 def test_weights_are_kept_in_half_precision_and_counts_as_they_are(saved):
     kept = load_file(saved[0])
     counts = {key for key in kept if key.endswith("num_batches_tracked")}

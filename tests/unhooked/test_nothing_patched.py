@@ -125,6 +125,22 @@ def test_a_user_s_own_settings_are_neither_read_nor_written(tmp_path):
     ]
 
 
+def test_ultralytics_neither_asks_the_network_nor_installs_unless_the_user_says_so(tmp_path):
+    code = "import socket; socket.getaddrinfo = lambda *_: []\n"  # as if there were a network
+    code += (
+        "import mqa_lib.rtdetr; from ultralytics.utils import AUTOINSTALL, ONLINE; print(AUTOINSTALL, ONLINE)"
+    )
+    for said, expected in (
+        ({}, "False False"),
+        ({"YOLO_AUTOINSTALL": "true", "YOLO_OFFLINE": "0"}, "True True"),
+    ):
+        env = at_home(tmp_path) | said
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True
+        )
+        assert run.stdout.strip() == expected
+
+
 def test_runs_go_to_the_working_folder_unless_the_user_says_otherwise(tmp_path):
     """Also where ultralytics' files lie within a repository, in which it would keep all runs of this machine."""
     repository = THEIRS.parent / ".git"
