@@ -3,9 +3,15 @@
 import pytest
 import torch
 from ultralytics.nn.modules import Conv
-from ultralytics.nn.modules.block import ResNetLayer
+from ultralytics.nn.modules.block import C3, ResNetLayer
 
-from mqa_lib.rtdetr.article import ArticleBottleneck, ResNetLayer_MQA, ResNetLayer_MQA_Corrected
+from mqa_lib.rtdetr.article import (
+    C3_MQA,
+    ArticleBottleneck,
+    C3_MQA_Corrected,
+    ResNetLayer_MQA,
+    ResNetLayer_MQA_Corrected,
+)
 
 ROWS = [
     ((3, 64, 1, True, 1), 9_536),
@@ -64,3 +70,23 @@ def test_every_convolution_with_a_norm_is_one_that_ultralytics_can_fuse():
 def test_the_corrected_twin_takes_a_stride_of_keys():
     attention = ResNetLayer_MQA_Corrected(5, 7, n=1, kv_stride=2).layer[0].cv4.attn
     assert (attention.num_heads, attention.key_dim, attention.kv_stride) == (2, 48, 2)
+
+
+@torch.no_grad()
+def test_a_small_stage_passes_what_its_3x3_convolution_made_through_the_attention():
+    block, x = C3_MQA(10, 14).eval().m[0], torch.randn(2, 7, 11, 11)
+    block.cv2.bn.bias.fill_(1.0)  # what comes after the attention, and not before, would be heard
+    block.cv4.output.proj.weight.zero_()
+    torch.testing.assert_close(block(x), x)
+
+
+@torch.no_grad()
+def test_a_small_corrected_stage_starts_near_the_stock_stage_and_is_it_without_its_scale():
+    stock, twin, x = C3(10, 14, n=2).eval(), C3_MQA_Corrected(10, 14, n=2).eval(), torch.randn(2, 10, 7, 13)
+    twin.load_state_dict(stock.state_dict(), strict=False)
+    scales = [block.cv4.layer_scale.gamma for block in twin.m]
+    assert [scale.unique().item() for scale in scales] == pytest.approx([0.1, 0.1])
+    assert not torch.equal(twin(x), stock(x))
+    for scale in scales:
+        scale.zero_()
+    torch.testing.assert_close(twin(x), stock(x))
