@@ -159,7 +159,7 @@ def test_what_must_not_be_committed_is_named(notebook, complaint):
 
 
 def test_a_tidy_notebook_has_no_problems():
-    link = new_output("display_data", {"text/html": "<a href='https://example.org/root/'>a</a>"})
+    link = new_output("display_data", {"text/html": "<a href='https://example.org/opt/'>a</a>"})
     assert sources.output_problems(ran(picture("A line."), link)) == []
 
 
