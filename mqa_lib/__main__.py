@@ -140,7 +140,11 @@ def _explore(options: argparse.Namespace, _: Sequence[str]) -> int:
         print(explorer.export_png(seen[0], output, options.at))
     else:
         name = Path(options.checkpoint).name
-        print(explorer.export_html(seen, output, options.at, name, interactive=not options.fixed))
+        try:
+            print(explorer.export_html(seen, output, options.at, name, interactive=not options.fixed))
+        except explorer.PageTooLarge as error:
+            print(f"{error} Fixed pictures were written instead.", file=sys.stderr)
+            print(explorer.export_html(seen, output, options.at, name, interactive=False))
     return 0
 
 

@@ -30,6 +30,10 @@ document.getElementById("fixed").open = !document.querySelector(".mqa-x");
 """
 
 
+class PageTooLarge(ValueError):
+    """Refusal of an interactive page of more than `LARGEST` bytes; as fixed pictures the same fits."""
+
+
 def export_html(
     seen: Seen | Sequence[Seen] | Sequence[AttentionRecord],
     path: str | Path,
@@ -50,7 +54,8 @@ def export_html(
         interactive: Whether the page holds the explorer, or fixed pictures and no script.
 
     Raises:
-        ValueError: There is nothing to show, `at` lies outside a picture, or the page would be larger than 2 MB.
+        ValueError: There is nothing to show, or `at` lies outside a picture.
+        PageTooLarge: The interactive page would be larger than 2 MB.
     """
     scenes = gather(seen)
     for scene in scenes:
@@ -70,7 +75,7 @@ def export_html(
         rule = (
             f"needs {len(text.encode()):,} bytes, at most {LARGEST:,} fit ({packed:,} are queries and keys)"
         )
-        raise checks.refuse("page", Path(path).name, rule, _WAY_OUT)
+        raise PageTooLarge(*checks.refuse("page", Path(path).name, rule, _WAY_OUT).args)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

@@ -304,3 +304,12 @@ def test_a_browser_shows_it_wide_and_narrow_light_and_dark_and_offline(
         assert set(asked) <= {"file:", "data:"}
         assert said == []
         page.close()
+
+
+def test_a_page_that_is_too_large_becomes_one_of_fixed_pictures_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mqa_lib.explorer.export.LARGEST", 1000)
+    keys_and_locks = Path(__file__).parents[2] / "data/keys_and_locks/images/val"
+    picture, page = sorted(keys_and_locks.iterdir())[0], tmp_path / "a.html"
+    assert main(["explore", "rtdetr-nano-mobile-mqa", str(picture), "--imgsz", "128", "-o", str(page)]) == 0
+    assert "at most 1,000 fit" in (said := capsys.readouterr().err) and "Fixed pictures were written" in said
+    assert "<script" not in page.read_text() and "<img" in page.read_text()
