@@ -53,9 +53,10 @@ def way(
 
     PyTorch's fused kernel, but for float32 on an x86 CPU while nothing traces: there plain matrix products for few
     scores in training, since their way back repeats nothing, and convolutions for many scores. Dropout keeps the fused
-    CPU kernel from being used at all, so with it there is no such thing as few scores.
+    CPU kernel from being used at all, so with it there is no such thing as few scores. With a single thread PyTorch
+    gives 1×1 convolutions of one picture to a slow kernel of its own, so the fused one stays ahead.
     """
-    if not _may_choose(q):
+    if not _may_choose(q) or (torch.get_num_threads() == 1 and not dropout):
         return "fused"
     scores = q.shape[1] * k.shape[1]
     trains = torch.is_grad_enabled() and any(each.requires_grad for each in (q, k, v))

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import RANK, SETTINGS
 
-from mqa_lib import checks
+from mqa_lib import checks, published
 from mqa_lib.datasets import yolo
 from mqa_lib.rtdetr import article, colours
 from mqa_lib.rtdetr.build import MODELS, content_of, load, quietly, source
@@ -98,6 +98,7 @@ def measured(validator: colours.Validator) -> dict[str, Any]:
     return found | ({"lock colours": asdict(validator.colours)} if validator.colours.locks else {})
 
 
+@published.in_blocks()
 def train(
     recipe: Recipe,
     data: str | Path,
@@ -109,6 +110,8 @@ def train(
     **options: Any,
 ) -> dict[str, Any]:
     """Train, or go on with a training that was stopped, and return its record.
+
+    The article's layer computes its numbers in blocks meanwhile, so the seconds of its runs are no measure of its cost.
 
     Args:
         recipe: What to train and how.
