@@ -76,9 +76,8 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
         return 0
     if options.nice:
         os.nice(19)
-    experiments.compare(
-        options.what, options.records, options.work, options.slice, options.together, options.ray
-    )
+    where = (options.what, options.records, options.work)
+    experiments.compare(*where, options.slice, options.together, options.ray, only=options.only)
     places = options.records / options.what.stem
     if any(places.glob("*.json")):
         print(experiments.table(experiments.read_runs(places)))
@@ -254,13 +253,20 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     bundled = command("train-bundled", _train_bundled, "Train the detectors in data/weights again.")
-    bundled.add_argument("--work", type=Path, default=Path("runs/bundled"))
+    bundled.add_argument("--work", type=Path, default=Path("runs"))
     bundled.add_argument("--out", type=Path, default=Path("data"))
     compare = command("compare", _compare, "Do the runs of a grid, or print recorded runs as a table.")
     compare.add_argument(
-        "what", type=Path, nargs="?", default=Path("data/runs"), help="a grid (.yaml), or a folder of records"
+        "what",
+        type=Path,
+        nargs="?",
+        default=Path("data/runs/keys-and-locks"),
+        help="a grid (.yaml), or a folder of records",
     )
     compare.add_argument("--slice", type=float, metavar="MINUTES", help="stop after the epoch then under way")
+    compare.add_argument(
+        "--only", default="", metavar="TEXT", help='such as "nano-stock, pretrained, seed 0"'
+    )
     compare.add_argument("--nice", action="store_true", help="leave the machine to others who want it")
     compare.add_argument("--together", action="store_true", help="even if a grid is at work here already")
     compare.add_argument("--ray", metavar="ADDRESS", help="spread it over a Ray cluster; local to start one")

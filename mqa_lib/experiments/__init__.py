@@ -1,6 +1,6 @@
 """Experiments: runs as records, grids of runs that can be stopped and spread, and statistics that hold."""
 
-from mqa_lib.experiments.bundled import BUNDLED, BUNDLED_EPOCHS, BUNDLED_SET, PRETRAIN_PICTURES, train_bundled
+from mqa_lib.experiments.bundled import BUNDLED, bundle, train_bundled
 from mqa_lib.experiments.grid import Grid, Run, read_grid
 from mqa_lib.experiments.records import (
     best_epoch,
@@ -24,14 +24,12 @@ from mqa_lib.experiments.statistics import (
 
 __all__ = [
     "BUNDLED",
-    "BUNDLED_EPOCHS",
-    "BUNDLED_SET",
     "METRICS",
-    "PRETRAIN_PICTURES",
     "Grid",
     "Paired",
     "Run",
     "best_epoch",
+    "bundle",
     "compare",
     "conclusion",
     "curves",

@@ -8,7 +8,7 @@ from mqa_lib import checks
 
 
 def read_runs(folder: str | Path) -> list[dict[str, Any]]:
-    """Return the records of a folder such as `data/runs`, ordered by file name.
+    """Return the records of a folder such as `data/runs/keys-and-locks`, ordered by file name.
 
     Raises:
         FileNotFoundError: The folder does not exist or holds no record.
@@ -16,7 +16,7 @@ def read_runs(folder: str | Path) -> list[dict[str, Any]]:
     files = sorted(Path(folder).glob("*.json"))
     if not files:
         raise FileNotFoundError(
-            f"`folder` (={folder}) holds no record (*.json). Make them with `make train-bundled`."
+            f"`folder` (={folder}) holds no record (*.json). Make them with `python -m mqa_lib compare`."
         )
     return [json.loads(file.read_text()) for file in files]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mqa_lib import locking
+from mqa_lib import checks, locking
 from mqa_lib.datasets import bccd, keys_and_locks
 from mqa_lib.experiments.grid import Grid, Run, read_grid
 from mqa_lib.experiments.records import best_epoch, run_seconds
@@ -30,6 +30,7 @@ def compare(
     ray: str | None = None,
     train: Train | None = None,
     say: Say | None = None,
+    only: str = "",
 ) -> list[Run]:
     """Do what a grid still lacks, and return the runs that remain.
 
@@ -45,15 +46,20 @@ def compare(
         ray: Address of a Ray cluster to spread the runs over, or "local".
         train: What trains, instead of `mqa_lib.rtdetr.train.train`.
         say: What takes a line of progress, instead of the standard output.
+        only: Do the runs alone whose title has this in it, such as "nano-stock, pretrained, seed 0".
 
     Raises:
-        ValueError: The grid is not one; nothing has been started.
+        ValueError: The grid is not one, or no run of it is meant by `only`; nothing has been started.
         Busy: Another grid is at work on this machine.
         OSError: The disk is full. The same call goes on when there is room.
     """
     grid, say = read_grid(file), say or _print
     work, places = Path(work).absolute(), Path(records) / grid.name
-    todo = [run for run in grid.runs if not record_of(places, run).exists()]
+    meant = [run for run in grid.runs if only in run.title]
+    if not meant:
+        titles = "; ".join(run.title for run in grid.runs)
+        raise checks.refuse("only", only, "is in the title of no run", f"The runs are: {titles}.")
+    todo = [run for run in meant if not record_of(places, run).exists()]
     _say_older(grid, places, say)
     say(f"{grid.name}: {len(grid.runs)} runs, {len(grid.runs) - len(todo)} of them done.")
     with contextlib.nullcontext() if together else _alone():
@@ -63,9 +69,9 @@ def compare(
             cluster.spread(grid, todo, places, work, ray, train, say)
         else:
             _one_by_one(grid, todo, places, work, minutes, train, say)
-    left = [run for run in grid.runs if not record_of(places, run).exists()]
+    left = [run for run in meant if not record_of(places, run).exists()]
     if left:
-        say(f"{len(left)} of {len(grid.runs)} runs remain. The same command goes on with them.")
+        say(f"{len(left)} of {len(meant)} runs remain. The same command goes on with them.")
     return left
 
 
@@ -238,7 +244,7 @@ def _say_older(grid: Grid, places: Path, say: Say) -> None:
     own = {record_of(places, run).name for run in grid.runs}
     others = [file for file in places.glob("*.json") if file.name not in own]
     if others:
-        say(f"{len(others)} records in {places.name} are of another recipe; they stay as they are.")
+        say(f"Records of another recipe in {places.name}, which stay as they are: {len(others)}.")
 
 
 def _print(line: str) -> None:
