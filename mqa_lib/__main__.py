@@ -24,7 +24,8 @@ def _data(options: argparse.Namespace, _: Sequence[str]) -> int:
     if options.action == "generate":
         from mqa_lib.datasets import keys_and_locks
 
-        print(keys_and_locks.generate(options.path, options.train, options.val, options.seed, options.size))
+        counts = (options.train, options.val, options.seed, options.size, options.test)
+        print(keys_and_locks.generate(options.path, *counts))
         return 0
     import tempfile
 
@@ -229,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("action", choices=("generate", "check"))
     data.add_argument("path", type=Path, help="folder to write, or data set to check: YOLO, VOC or COCO")
     data.add_argument("--sheet", type=Path, metavar="OUT.png", help="draw some of the pictures checked")
-    for name, default in (("train", 256), ("val", 64), ("seed", 0), ("size", 128)):
+    for name, default in (("train", 256), ("val", 64), ("test", 0), ("seed", 0), ("size", 128)):
         data.add_argument(f"--{name}", type=int, default=default)
 
     train = command("train", _train, "Train a detector; the same command again goes on where it was stopped.")

@@ -108,8 +108,24 @@ def given(rows, keys, batch=1, dtype=torch.float32, train=False):
     return q, kv, kv
 
 
+@pytest.fixture
+def threads():
+    """Set the number of threads, and put it back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.mark.skipif(not kernels._X86, reason="elsewhere there is one way only")
-def test_the_way_is_chosen_by_the_number_of_scores_and_by_what_is_asked():
+def test_on_one_thread_the_fused_way_is_taken_but_for_dropout(threads):
+    threads(1)
+    assert kernels.way(*given(4096, 64)) == kernels.way(*given(4096, 64, train=True)) == "fused"
+    assert kernels.way(*given(4096, 1), dropout=0.1) == "convolutions"
+
+
+@pytest.mark.skipif(not kernels._X86, reason="elsewhere there is one way only")
+def test_the_way_is_chosen_by_the_number_of_scores_and_by_what_is_asked(threads):
+    threads(2)
     assert kernels.way(*given(4096, 32)) == "convolutions"
     assert kernels.way(*given(4096, 31)) == "fused"
     assert (
@@ -125,7 +141,8 @@ def test_the_way_is_chosen_by_the_number_of_scores_and_by_what_is_asked():
 
 
 @pytest.mark.parametrize("side", [16, 48], ids=["fused", "convolutions"])
-def test_the_layer_gives_the_specification_on_both_sides_of_the_choice(side):
+def test_the_layer_gives_the_specification_on_both_sides_of_the_choice(side, threads):
+    threads(2)
     layer = MobileMQA(11, num_heads=3, key_dim=13, value_dim=7, kv_stride=2).eval()
     x = torch.randn(2, 11, side, side - 3)
     chosen = kernels.way(*given(3 * side * (side - 3), side // 2 * ((side - 2) // 2)))

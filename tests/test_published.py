@@ -82,6 +82,30 @@ def test_with_all_defects_it_computes_what_the_article_computes(kv_stride):
     torch.testing.assert_close(layer(picture()), torch.from_numpy(restated(picture(), layer, ALL)))
 
 
+@pytest.mark.parametrize("defects", MIXTURES, ids=published.names)
+def test_in_blocks_it_gives_the_same_numbers_and_gradients(defects):
+    layer, x = published.twin(mobile(kv_stride=2), defects).train(), picture().requires_grad_()
+    plain = layer(x)
+    signal = torch.sin(torch.arange(plain.numel(), dtype=plain.dtype)).view_as(plain)
+    given = (x, layer.state_dict(keep_vars=True)["key.proj.weight"])
+    expected = torch.autograd.grad(plain, given, signal)
+    with published.in_blocks():
+        assert published.PublishedMQA.in_blocks
+        blocks = layer(x)
+    assert not published.PublishedMQA.in_blocks
+    torch.testing.assert_close((blocks, *torch.autograd.grad(blocks, given, signal)), (plain, *expected))
+
+
+def test_in_blocks_the_scores_are_never_written_down_whole(monkeypatch):
+    seen, read = [], published.kernels.read
+    monkeypatch.setattr(published.kernels, "read", lambda *given: seen.append(1) or read(*given))
+    layer = published.twin(mobile())
+    with published.in_blocks():
+        layer(picture())
+    layer(picture())
+    assert len(seen) == 1
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("defects", MIXTURES, ids=published.names)
 def test_any_mixture_of_defects_computes_just_those(defects):

@@ -288,9 +288,10 @@ def generate(
         "objects": count_objects(root),
         "licence": "CC0-1.0",
     }
-    card["made by"] = (
-        f"python -m mqa_lib data generate ROOT --train {train} --val {val} --seed {seed} --size {size}"
+    said = (
+        f"--train {train} --val {val}" + (f" --test {test}" if test else "") + f" --seed {seed} --size {size}"
     )
+    card["made by"] = f"python -m mqa_lib data generate ROOT {said}"
     (root / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return root / "data.yaml"
 

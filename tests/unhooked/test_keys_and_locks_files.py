@@ -74,3 +74,17 @@ REFUSED = [
 def test_a_scene_that_cannot_be_is_refused(argument, message):
     with pytest.raises(ValueError, match=message):
         keys_and_locks.draw_scene(0, 0, **argument)
+
+
+def test_the_command_on_the_card_makes_the_set_again(tmp_path):
+    from mqa_lib.__main__ import main
+
+    keys_and_locks.generate(tmp_path / "one", train=2, val=3, seed=5, size=96, test=1)
+    command = json.loads((tmp_path / "one/card.json").read_text())["made by"]
+    main([word.replace("ROOT", str(tmp_path / "two")) for word in command.split()[3:]])
+    one, two = (
+        {str(file.relative_to(tmp_path / root)): file.read_bytes() for file in (tmp_path / root).rglob("*.*")}
+        for root in ("one", "two")
+    )
+    assert one == two
+    assert len(one) > 12
