@@ -1,8 +1,10 @@
 """A data set at a glance: some of its pictures side by side, with their boxes."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mqa_lib import checks, plots
 from mqa_lib.datasets import yolo
@@ -25,6 +27,22 @@ def draw(report: yolo.Report, path: str | Path, count: int = 12) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise checks.refuse("sheet", path, "must end in .png", f"Use {path.with_suffix('.png')}.")
+    fig = sheet(report, count)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(plots.png(fig))
+    return path
+
+
+def sheet(report: yolo.Report, count: int = 12) -> Figure:
+    """Return the contact sheet as a figure.
+
+    Args:
+        report: What was found in the data set.
+        count: Pictures, spread evenly over splits and within each.
+
+    Raises:
+        ValueError: There is not one picture that can be read.
+    """
     shown, boxes, titles = [], [], []
     share = -(-checks.positive("count", count) // max(len(report.folders), 1))
     for split, folder in report.folders.items():
@@ -37,9 +55,17 @@ def draw(report: yolo.Report, path: str | Path, count: int = 12) -> Path:
                 titles.append(f"{split}: {files[index].name}")
     if not shown:
         raise checks.refuse("path", report.path, "has no picture that can be read", "See its problems.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(plots.png(plots.scenes(shown, boxes, titles)))
-    return path
+    return plots.scenes(shown, boxes, titles)
+
+
+def alt(report: yolo.Report) -> str:
+    """Return the sentence that goes with the sheet: pictures of each split, and objects of each class."""
+    pictures = ", ".join(f"{split} {count:,}" for split, count in report.pictures.items())
+    objects: Counter[str] = Counter()
+    for (_, label), count in report.objects.items():
+        objects[report.names.get(label, str(label))] += count
+    said = ", ".join(f"{name} {count:,}" for name, count in objects.items())
+    return f"Some pictures of {Path(report.path).parent.name} with their boxes. Pictures: {pictures}. Objects: {said}."
 
 
 def _read(file: Path) -> np.ndarray | None:

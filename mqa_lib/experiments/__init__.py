@@ -4,6 +4,7 @@ from mqa_lib.experiments.bundled import BUNDLED, bundle, train_bundled
 from mqa_lib.experiments.grid import Grid, Run, read_grid
 from mqa_lib.experiments.records import (
     best_epoch,
+    cpu_seconds,
     key_map50,
     lock_map50,
     read_runs,
@@ -13,6 +14,7 @@ from mqa_lib.experiments.records import (
 )
 from mqa_lib.experiments.runner import compare
 from mqa_lib.experiments.statistics import (
+    AXES,
     METRICS,
     Paired,
     conclusion,
@@ -23,6 +25,7 @@ from mqa_lib.experiments.statistics import (
 )
 
 __all__ = [
+    "AXES",
     "BUNDLED",
     "METRICS",
     "Grid",
@@ -32,6 +35,7 @@ __all__ = [
     "bundle",
     "compare",
     "conclusion",
+    "cpu_seconds",
     "curves",
     "key_map50",
     "lock_map50",

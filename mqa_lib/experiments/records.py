@@ -1,7 +1,9 @@
 """Runs as records: what was recorded of each, read and put into tables."""
 
 import json
+from itertools import accumulate, pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from mqa_lib import checks
@@ -52,6 +54,20 @@ def pretrain_seconds(record: dict[str, Any]) -> float:
     """Return the seconds that the pretraining of the backbone took; 0 if there was none."""
     history = record.get("pretraining", {}).get("history", [])
     return history[-1]["seconds"] if history else 0.0
+
+
+def cpu_seconds(record: dict[str, Any]) -> list[float]:
+    """Return the seconds of computing up to the end of each epoch, with the pretraining of the backbone.
+
+    Unlike seconds on the clock they stay the same when others use the machine, too. The first epoch, in which some
+    records count the preparation and the pretraining, is taken to need what the median of the others does.
+    """
+    done = [epoch["cpu_seconds"] for epoch in record["epochs"]]
+    steps = [after - before for before, after in pairwise(done)]
+    first = min(done[0], median(steps)) if steps else sum(done[:1])
+    history = record.get("pretraining", {}).get("history", [])
+    before = history[-1]["cpu_seconds"] if history else 0.0
+    return list(accumulate(steps, initial=before + first)) if done else []
 
 
 def score_table(scores: dict[str, dict[str, Any]]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mqa_lib import checks
-from mqa_lib.experiments.records import best_epoch, key_map50, lock_map50, pretrain_seconds, right_colours
+from mqa_lib.experiments.records import best_epoch, cpu_seconds, key_map50, lock_map50, right_colours
 
 Record = dict[str, Any]
 METRICS: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -24,7 +24,7 @@ METRICS: dict[str, Callable[[dict[str, Any]], float]] = {
     "key, mAP50": key_map50,
     "right colours": right_colours,
 }
-AXES = ("epoch", "pictures", "seconds")
+AXES = ("epoch", "pictures", "CPU seconds")
 _ENUMERATED = 6  # up to so many seeds every resample is looked at: 6 to the power of 6
 _RESAMPLES = 20_000
 _FEWEST = 3
@@ -81,7 +81,7 @@ def curves(
 ) -> dict[str, list[list[tuple[float, float]]]]:
     """Return by label a line for each seed, of (place on the axis, metric on the validation split).
 
-    Pictures and seconds begin with those of the backbone's pretraining.
+    Pictures and CPU seconds begin with those of the backbone's pretraining.
 
     Raises:
         ValueError: The metric or the axis is not known.
@@ -90,12 +90,17 @@ def curves(
     checks.one_of("axis", axis, AXES)
     lines: dict[str, list[list[tuple[float, float]]]] = {}
     for record in records:
-        before = {"seconds": pretrain_seconds(record)}
-        before["pictures"] = record.get("pretraining", {}).get("pictures", 0)
-        line = [(float(epoch[axis] + before.get(axis, 0)), measure(epoch)) for epoch in record["epochs"]]
-        if line:
+        if record["epochs"]:
+            line = list(zip(_places(record, axis), map(measure, record["epochs"]), strict=True))
             lines.setdefault(label(record), []).append(line)
     return lines
+
+
+def _places(record: Record, axis: str) -> list[float]:
+    if axis == "CPU seconds":
+        return cpu_seconds(record)
+    before = record.get("pretraining", {}).get("pictures", 0) if axis == "pictures" else 0
+    return [float(epoch[axis] + before) for epoch in record["epochs"]]
 
 
 def bootstrap(values: Sequence[float] | Float[np.ndarray, " n"], level: float = 0.95) -> tuple[float, float]:

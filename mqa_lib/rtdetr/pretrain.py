@@ -20,7 +20,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from ultralytics import RTDETR
 
-from mqa_lib import checks, locking
+from mqa_lib import checks, locking, published
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.datasets.keys_and_locks import CLASSES, Scene
 from mqa_lib.rtdetr import article
@@ -59,6 +59,8 @@ class DenseBackbone(nn.Module):
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> list[Float[Tensor, "batch classes rows columns"]]:
         """Return a score for every class and cell, one map for each stride."""
+        if not article.takes_channels_last(self):
+            x = x.contiguous()  # pictures come with the channels of a pixel together
         maps = {x.shape[-1] // found.shape[-1]: found for found in self._maps(x)}
         return [head(maps[stride]) for head, stride in zip(self.heads, STRIDES, strict=True)]
 
@@ -157,6 +159,7 @@ class _Session:
         return right
 
 
+@published.in_blocks()
 def pretrain(
     model: str,
     path: str | Path,
@@ -249,6 +252,26 @@ def pretrain_once(
     path = as_checkpoint(detector, path)
     shutil.copy(kept.with_suffix(".json"), path.with_suffix(".json"))
     return json.loads(path.with_suffix(".json").read_text())
+
+
+def with_new_head(model: RTDETR, name: str, seed: int = 0) -> RTDETR:
+    """Return a detector with the backbone of `model` and everything behind it drawn anew, as after `pretrain`.
+
+    Args:
+        model: The detector whose backbone is taken; it is left as it is.
+        name: The variant to build, a name in `MODELS`.
+        seed: Seed of what is drawn.
+
+    Raises:
+        ValueError: The variant's backbone has other rows than the model's.
+    """
+    torch.manual_seed(seed)
+    detector = load(name)
+    if content_of(name)["backbone"] != model.model.yaml["backbone"]:
+        rule = "must have the backbone of the model whose weights are taken"
+        raise checks.refuse("name", name, rule, "Name the variant that the model is.")
+    _backbone(detector).load_state_dict(_backbone(model).state_dict())
+    return detector
 
 
 def _backbone(detector: RTDETR) -> nn.Sequential:

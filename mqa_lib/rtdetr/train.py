@@ -35,6 +35,9 @@ class _Recorder:
         if path.exists():
             self.record |= read_record(path)  # commit and machine stay those that it began with
 
+    def on_train_start(self, _: Trainer) -> None:
+        self.cpu_start = time.process_time()
+
     def epoch_measured(self, trainer: Trainer) -> None:
         done = [entry for entry in self.record["epochs"] if entry["epoch"] <= trainer.epoch]
         before, cpu_before = (done[-1].get(key, 0.0) if done else 0.0 for key in ("seconds", "cpu_seconds"))
@@ -229,6 +232,7 @@ def _events(
     """Return what is to be called when; only what was asked for, since several processes pickle it."""
     events: dict[str, Callable[[Any], None]] = {
         EPOCH_MEASURED: recorder.epoch_measured,
+        "on_train_start": recorder.on_train_start,
         "on_pretrain_routine_end": _lay_out,
     }
     if after_epoch is not None:

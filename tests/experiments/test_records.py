@@ -47,5 +47,7 @@ def test_records_are_read_in_the_order_of_their_names(tmp_path):
 
 
 def test_a_folder_without_records_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no record.*Make them with `python -m mqa_lib compare`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"holds no record.*Make them with `python -m mqa_lib compare`"
+    ):
         experiments.read_runs(tmp_path)

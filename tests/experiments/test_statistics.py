@@ -44,12 +44,19 @@ def test_arms_are_told_apart_and_two_records_of_one_seed_are_refused():
         scores([records[0], records[0]], "mAP50")
 
 
-def test_pictures_and_seconds_begin_with_those_of_the_pretraining():
-    before = {"pictures": 13, "history": [{"seconds": 11.0}]}
+def test_pictures_and_cpu_seconds_begin_with_those_of_the_pretraining():
+    before = {"pictures": 13, "history": [{"cpu_seconds": 3.0}, {"cpu_seconds": 11.0}]}
     records = [record("a", 0, [0.3, 0.5], pretraining=before)]
     assert curves(records, "mAP50", "pictures") == {"a": [[(20, 0.3), (27, 0.5)]]}
-    assert curves(records, "mAP50", "seconds") == {"a": [[(71.0, 0.3), (131.0, 0.5)]]}
+    assert curves(records, "mAP50", "CPU seconds") == {"a": [[(61.0, 0.3), (111.0, 0.5)]]}
     assert curves(records, "mAP50", "epoch") == {"a": [[(1, 0.3), (2, 0.5)]]}
+
+
+def test_what_the_first_epoch_counts_beyond_the_others_is_not_counted_twice():
+    slow = record("a", 0, [0.3, 0.5, 0.6])
+    for entry in slow["epochs"]:
+        entry["cpu_seconds"] += 1000  # the preparation, which some records count into the first epoch
+    assert curves([slow], "mAP50", "CPU seconds") == {"a": [[(50.0, 0.3), (100.0, 0.5), (150.0, 0.6)]]}
 
 
 def test_differences_are_taken_between_runs_of_one_seed():

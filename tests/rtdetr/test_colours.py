@@ -87,3 +87,29 @@ def test_models_with_the_same_backbone_share_its_pretraining(tmp_path, monkeypat
         torch.testing.assert_close(found, expected, msg=key)
     with pytest.raises(pytest.fail.Exception, match="trained twice"):
         pretrain.pretrain_once("rtdetr-nano-mobile-mqa", tmp_path / "c.pt", kept, **wanted)
+
+
+def test_a_new_head_keeps_the_backbone_and_draws_all_behind_it():
+    model = rtdetr.load("rtdetr-nano-mobile-mqa")
+    new = pretrain.with_new_head(model, "rtdetr-nano-mobile-mqa", seed=5)
+    rows = len(model.model.yaml["backbone"])
+    for place, (old, drawn) in enumerate(zip(model.model.model, new.model.model, strict=True)):
+        pairs = list(zip(old.parameters(), drawn.parameters(), strict=True))
+        same = all(torch.equal(one, other) for one, other in pairs)
+        assert same or place >= rows
+    assert not torch.equal(
+        model.model.model[-1].dec_score_head[0].weight, new.model.model[-1].dec_score_head[0].weight
+    )
+
+
+def test_a_new_head_for_another_backbone_is_refused():
+    with pytest.raises(ValueError, match="must have the backbone of the model"):
+        pretrain.with_new_head(rtdetr.load("rtdetr-nano-stock"), "rtdetr-nano-mobile-mqa")
+
+
+@pytest.mark.parametrize("name", [name for name in rtdetr.MODELS if name.startswith("rtdetr-nano")])
+def test_every_nano_backbone_can_be_pretrained(name, tmp_path, monkeypatch):
+    measure = pretrain.lock_accuracy
+    monkeypatch.setattr(pretrain, "lock_accuracy", lambda network: measure(network, pictures=3))
+    record = pretrain.pretrain(name, tmp_path / "kept.pt", pictures=4, batch_size=2)
+    assert record["history"][-1]["pictures"] == 4
