@@ -20,8 +20,9 @@ RANKS = (
     {"decoder"},
     {"probe", "record", "bench"},
     {"plots"},
-    {"explorer", "labs", "exercises", "rtdetr", "contact_sheet"},
+    {"explorer", "labs", "rtdetr", "contact_sheet"},
     {"experiments", "doctor"},
+    {"exercises"},
     {"__main__"},
 )
 # The setup cell's helper ends by handing over to the doctor, once everything can be imported.
@@ -30,7 +31,7 @@ DOORS = {
     "matplotlib": {"plots"},
     "seaborn": {"plots"},
     "ultralytics": {"rtdetr"},
-    "ipywidgets": {"explorer", "labs"},
+    "ipywidgets": {"explorer", "exercises", "labs"},
     "anywidget": {"explorer"},
     "ray": {"experiments"},
 }

@@ -1,0 +1,62 @@
+"""Exercises and quizzes of the course: `check("03-scale", answer)` names the mistake, `quiz("02-share")` asks.
+
+An exercise knows the right result and the results of the mistakes that people make. An answer that equals one of
+those is told which mistake it is; any other is told how far off it is, where, and what to look at. What was passed is
+kept in a file beside the notebook, and `progress("03")` shows it. Each notebook's content has a module of its own.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from mqa_lib import checks
+from mqa_lib.exercises import nb01, nb02, nb03, nb04, nb05, nb06, nb07
+from mqa_lib.exercises.core import Exercise, Quiz, Verdict, judge
+from mqa_lib.exercises.progress import Bar
+from mqa_lib.exercises.quiz import QuizView
+
+_MODULES = (nb01, nb02, nb03, nb04, nb05, nb06, nb07)
+EXERCISES: Mapping[str, Exercise] = {
+    name: each for module in _MODULES for name, each in module.EXERCISES.items()
+}
+QUIZZES: Mapping[str, Quiz] = {name: each for module in _MODULES for name, each in module.QUIZZES.items()}
+__all__ = ["EXERCISES", "QUIZZES", "Exercise", "Quiz", "Verdict", "check", "inputs", "progress", "quiz"]
+
+
+def check(name: str, answer: object) -> Verdict:
+    """Return whether `answer` solves the exercise, with the largest error and, if it can be told, the mistake.
+
+    A function is called with the exercise's inputs; a tensor is taken for its result on `inputs(name)`. An exercise
+    that asks for a number or a choice is given just that.
+
+    Raises:
+        ValueError: There is no exercise of that name.
+    """
+    return judge(EXERCISES[checks.one_of("name", name, EXERCISES)], answer)
+
+
+def inputs(name: str) -> dict[str, Any]:
+    """Return what the exercise's function is called with, to try things on.
+
+    Raises:
+        ValueError: There is no exercise of that name.
+    """
+    return copy.deepcopy(dict(EXERCISES[checks.one_of("name", name, EXERCISES)].inputs))
+
+
+def quiz(name: str) -> QuizView:
+    """Return a quiz, ready to be the last line of a cell.
+
+    Raises:
+        ValueError: There is no quiz of that name.
+    """
+    return QuizView(name, QUIZZES[checks.one_of("name", name, QUIZZES)])
+
+
+def progress(notebook: str) -> Bar:
+    """Return the bar of a notebook, ready to be the last line of a cell.
+
+    Args:
+        notebook: The notebook's number, as in "02".
+    """
+    return Bar(notebook, tuple(name for name in (*EXERCISES, *QUIZZES) if name.startswith(f"{notebook}-")))

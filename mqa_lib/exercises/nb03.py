@@ -1,0 +1,187 @@
+"""The exercises and quizzes of notebook 3."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from mqa_lib import functional
+from mqa_lib.exercises.core import Answer, Exercise, Quiz, normal
+from mqa_lib.published import ALL, Defect, PublishedMQA
+
+
+def _softmax_of(scores: Callable[[Tensor, Tensor], Tensor], axis: int = -1) -> Answer:
+    return lambda q, k: scores(q, k).softmax(axis)
+
+
+_MATRICES = {
+    name: normal(*shape, 1, 1) / shape[1] ** 0.5
+    for name, shape in {"query": (39, 11), "key": (13, 11), "value": (13, 11), "output": (11, 39)}.items()
+}
+
+
+def _published(defects: Defect) -> Answer:
+    """Return what the article's layer gives when it makes just these mistakes."""
+
+    def answer(x: Tensor, matrices: Mapping[str, Tensor], num_heads: int) -> Tensor:
+        key_dim, dim = matrices["key"].shape[:2]
+        layer = PublishedMQA(dim, num_heads, key_dim, defects=defects).double().eval()
+        layer.load_state_dict({f"{name}.proj.weight": weight for name, weight in matrices.items()})
+        return layer(x).detach()
+
+    return answer
+
+
+SCALE = Exercise(
+    task="Write `weights(q, k)`: for q (batch, heads, queries, key_dim) and k (batch, 1, keys, key_dim), return the"
+    " softmax of the scaled scores, of shape (batch, heads, queries, keys).",
+    hint="one query's score with one key is their dot product over the square root of the number of terms in it.",
+    right=functional.attention_weights,
+    mistakes={
+        "the scores are not scaled; divide them by sqrt(key_dim) before the softmax.": _softmax_of(
+            lambda q, k: q @ k.mT
+        ),
+        "the scores are divided by key_dim; its square root is needed.": _softmax_of(
+            lambda q, k: q @ k.mT / q.shape[-1]
+        ),
+        "the scores are multiplied by sqrt(key_dim); divide by it.": _softmax_of(
+            lambda q, k: q @ k.mT * q.shape[-1] ** 0.5
+        ),
+        "this is the scale of the layer in section 8, sqrt(key_dim // num_heads); key_dim is one head's size"
+        " already.": _softmax_of(lambda q, k: q @ k.mT / (q.shape[-1] // q.shape[1]) ** 0.5),
+        "the scale is sqrt(num_heads); it must be sqrt(key_dim), the number of terms in a score.": _softmax_of(
+            lambda q, k: q @ k.mT / q.shape[1] ** 0.5
+        ),
+        "the softmax runs over the queries; a query's weights over the keys must add up to 1.": _softmax_of(
+            lambda q, k: q @ k.mT / q.shape[-1] ** 0.5, axis=-2
+        ),
+        "the softmax runs over the heads; a query's weights over the keys must add up to 1.": _softmax_of(
+            lambda q, k: q @ k.mT / q.shape[-1] ** 0.5, axis=1
+        ),
+        "these are the scores; the softmax over the keys is missing.": lambda q, k: (
+            q @ k.mT / q.shape[-1] ** 0.5
+        ),
+    },
+    inputs={"q": normal(2, 3, 11, 13), "k": normal(2, 1, 7, 13)},
+    kind="implement",
+    minutes=4,
+    difficulty=1,
+)
+
+SPLIT = Exercise(
+    task="Write `split(q_map, num_heads)`: cut a map (batch, heads * key_dim, height, width) into tokens of shape"
+    " (batch, heads, height * width, key_dim), one token a pixel and head.",
+    hint="cut the channels first, then flatten the pixels, then swap the last two axes.",
+    right=lambda q_map, num_heads: torch.stack(
+        [head.flatten(-2).mT for head in q_map.chunk(num_heads, dim=1)], dim=1
+    ),
+    mistakes={
+        "this is the mistake of the layer in section 8: view cuts along the memory, so a token holds"
+        " key_dim neighbouring pixels of one channel and not one pixel's channels."
+        " Cut, then transpose.": lambda q_map, num_heads: q_map.reshape(
+            len(q_map), num_heads, -1, q_map.shape[1] // num_heads
+        ),
+        "the last two axes are still (key_dim, pixels); swap them with `.mT`.": lambda q_map, num_heads: (
+            q_map.unflatten(1, (num_heads, -1)).flatten(-2)
+        ),
+        "the channels are cut as (key_dim, heads); a head owns neighbouring channels, so cut them as"
+        " (heads, key_dim).": lambda q_map, num_heads: (
+            q_map.unflatten(1, (-1, num_heads)).transpose(1, 2).flatten(-2).mT
+        ),
+        "the pixels run down the columns; number them along the rows, as `flatten` does.": lambda q_map, num_heads: (
+            q_map.mT.unflatten(1, (num_heads, -1)).flatten(-2).mT
+        ),
+        "heads and pixels are the wrong way round; the heads come before the tokens.": lambda q_map, num_heads: (
+            q_map.unflatten(1, (num_heads, -1)).flatten(-2).permute(0, 3, 1, 2)
+        ),
+    },
+    inputs={"q_map": normal(2, 15, 7, 11), "num_heads": 3},
+    kind="implement",
+    minutes=3,
+    difficulty=2,
+)
+
+MERGE = Exercise(
+    task="Write `merge(read, height, width)`: lay tokens of shape (batch, heads, height * width, value_dim) back into"
+    " a map (batch, heads * value_dim, height, width).",
+    hint="undo what `split` did, in the opposite order: swap, join heads and channels, cut the pixels.",
+    right=lambda read, height, width: torch.cat([head.mT for head in read.unbind(1)], dim=1).unflatten(
+        -1, (height, width)
+    ),
+    mistakes={
+        "this is the mistake of the layer in section 8: the tokens are laid into the map as they stand. Swap the"
+        " last two axes first.": lambda read, height, width: read.reshape(len(read), -1, height, width),
+        "height and width are swapped.": lambda read, height, width: read.mT.reshape(
+            len(read), -1, width, height
+        ),
+        "heads and channels are joined as (value_dim, heads); the head comes first.": lambda read, height, width: (
+            read.permute(0, 3, 1, 2).flatten(1, 2).unflatten(-1, (height, width))
+        ),
+    },
+    inputs={"read": normal(2, 3, 77, 5), "height": 7, "width": 11},
+    kind="implement",
+    minutes=3,
+    difficulty=1,
+)
+
+LAYER = Exercise(
+    task="Write `mobile_mqa(x, matrices, num_heads)`: let every pixel of the map x read from all pixels, with the 1×1"
+    " convolutions `matrices` by name (query, key, value, output), and return a map of the size of x.",
+    hint="project, split (keys and values have one head), weigh, read, merge, project.",
+    right=lambda x, matrices, num_heads: functional.mobile_mqa(
+        x, {f"{name}.proj.weight": weight for name, weight in matrices.items()}, num_heads
+    ),
+    mistakes={
+        "the query map is cut by `view` or `reshape`, so a query is a piece of a row; see section 3.": _published(
+            Defect.QUERY_LAYOUT
+        ),
+        "the value map is cut by `view` or `reshape`, so a value is a piece of a row; see section 3.": _published(
+            Defect.VALUE_LAYOUT
+        ),
+        "the tokens that were read are laid into the map as they stand; swap the last two axes first.": _published(
+            Defect.OUTPUT_LAYOUT
+        ),
+        "queries and values are both cut by `view`, so their tokens are pieces of rows.": _published(
+            Defect.QUERY_LAYOUT | Defect.VALUE_LAYOUT
+        ),
+        "this is the layer of section 8, with all three layouts wrong and the scores scaled by the wrong"
+        " root.": _published(ALL & ~Defect.SQUARE_ONLY),
+        "the three layouts of section 8 are wrong; your scale is right.": _published(
+            Defect.QUERY_LAYOUT | Defect.VALUE_LAYOUT | Defect.OUTPUT_LAYOUT
+        ),
+        "the scores are divided by sqrt(key_dim // num_heads); key_dim is one head's size already.": _published(
+            Defect.SCALE
+        ),
+    },
+    inputs={"x": normal(2, 11, 5, 7), "matrices": _MATRICES, "num_heads": 3},
+    kind="implement",
+    minutes=6,
+    difficulty=3,
+)
+
+KEYS = Exercise(
+    task="How many keys does a map of 15 × 21 pixels have with kv_stride 2?",
+    hint="a convolution of stride 2 with a padding of one pixel looks at rows 0, 2, 4 and so on; count them.",
+    right=88,
+    mistakes={
+        "this is the number without down-sampling.": 315,
+        "both sides are rounded down; the last odd row and column are looked at too.": 70,
+        "only the height is halved.": 168,
+        "only the width is halved.": 165,
+        "the pixels are divided by four and rounded; each side is halved and rounded up.": 79,
+        "this is the size of one side; multiply the two.": 11,
+    },
+    kind="predict",
+    minutes=2,
+    difficulty=1,
+)
+
+EXERCISES: dict[str, Exercise] = {
+    "03-split": SPLIT,
+    "03-scale": SCALE,
+    "03-merge": MERGE,
+    "03-layer": LAYER,
+    "03-keys": KEYS,
+}
+
+QUIZZES: dict[str, Quiz] = {}

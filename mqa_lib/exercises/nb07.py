@@ -1,0 +1,7 @@
+"""The exercises and quizzes of notebook 7."""
+
+from mqa_lib.exercises.core import Exercise, Quiz
+
+EXERCISES: dict[str, Exercise] = {}
+
+QUIZZES: dict[str, Quiz] = {}
