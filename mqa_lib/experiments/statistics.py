@@ -143,13 +143,34 @@ def summary_table(found: dict[str, dict[int, float]], base: str, metric: str) ->
     lines = [f"| | seeds | {metric}: median (range) | minus {base}: mean [95 %] |", "|---|---|---|---|"]
     for name, by_seed in found.items():
         values = list(by_seed.values())
-        spread = f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
         against = "—"
         if one := differences.get(name):
             mean = sum(one.differences.values()) / len(one.differences)
             against = f"{mean:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
-        lines.append(f"| {name} | {len(values)} | {spread} | {against} |")
+        lines.append(f"| {name} | {len(values)} | {_spread(values)} | {against} |")
     return "\n".join(lines)
+
+
+def overview(records: Sequence[Record], metrics: Sequence[str]) -> str:
+    """Return a Markdown table: for each variant its seeds, every metric's median and range, and CPU minutes a run.
+
+    Raises:
+        ValueError: A metric is not known, or two records have the same label and seed.
+    """
+    found = {metric: scores(records, metric) for metric in metrics}
+    minutes: dict[str, list[float]] = {}
+    for record in records:
+        if record.get("finished"):
+            minutes.setdefault(label(record), []).append(cpu_seconds(record)[-1] / 60)
+    lines = [f"| variant | seeds | {' | '.join(metrics)} | CPU minutes |", "|---" * (len(metrics) + 3) + "|"]
+    for name, taken in minutes.items():
+        spreads = " | ".join(_spread(list(found[metric][name].values())) for metric in metrics)
+        lines.append(f"| {name} | {len(taken)} | {spreads} | {median(taken):.0f} |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def conclusion(compared: Sequence[Paired], metric: str) -> str:

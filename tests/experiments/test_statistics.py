@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mqa_lib.experiments import conclusion, curves, paired, scores, summary_table
+from mqa_lib.experiments import conclusion, curves, overview, paired, scores, summary_table
 from mqa_lib.experiments.statistics import bootstrap
 from tests.experiments.stub import epoch
 
@@ -57,6 +57,18 @@ def test_what_the_first_epoch_counts_beyond_the_others_is_not_counted_twice():
     for entry in slow["epochs"]:
         entry["cpu_seconds"] += 1000  # the preparation, which some records count into the first epoch
     assert curves([slow], "mAP50", "CPU seconds") == {"a": [[(50.0, 0.3), (100.0, 0.5), (150.0, 0.6)]]}
+
+
+def test_the_overview_has_a_row_for_every_variant_with_medians_ranges_and_minutes():
+    before = {"pictures": 13, "history": [{"cpu_seconds": 600.0}]}
+    records = [
+        record("a", seed, [0.1, value], pretraining=before) for seed, value in enumerate((0.9, 0.5, 0.7))
+    ]
+    records += [record("b", 0, [0.25]), {**record("b", 1, [0.4]), "finished": False}]
+    assert overview(records, ["mAP50", "mAP50-95"]).splitlines()[2:] == [
+        "| a | 3 | 0.700 (0.500 to 0.900) | 0.350 (0.250 to 0.450) | 12 |",  # (600 + 2 x 50) / 60
+        "| b | 1 | 0.250 (0.250 to 0.250) | 0.125 (0.125 to 0.125) | 1 |",
+    ]
 
 
 def test_differences_are_taken_between_runs_of_one_seed():
