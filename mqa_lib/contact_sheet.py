@@ -4,7 +4,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mqa_lib import checks, plots
 from mqa_lib.datasets import yolo
@@ -33,7 +32,7 @@ def draw(report: yolo.Report, path: str | Path, count: int = 12) -> Path:
     return path
 
 
-def sheet(report: yolo.Report, count: int = 12) -> Figure:
+def sheet(report: yolo.Report, count: int = 12) -> plots.Figure:
     """Return the contact sheet as a figure.
 
     Args:

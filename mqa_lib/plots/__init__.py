@@ -17,12 +17,13 @@ from mqa_lib.plots.decoder import sampling_alt, sampling_figure
 from mqa_lib.plots.derivation import head_shapes, heat_maps, key_centres, scale_effect
 from mqa_lib.plots.inline import heat_colours, heat_png, note_figure, photo
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout, way_in
-from mqa_lib.plots.style import HEAT, PALETTE, LivePicture, figure, png, show
+from mqa_lib.plots.style import HEAT, PALETTE, Figure, LivePicture, figure, png, show
 from mqa_lib.plots.training import curves, scenes
 
 __all__ = [
     "HEAT",
     "PALETTE",
+    "Figure",
     "LivePicture",
     "cost_bars",
     "cost_curves",
