@@ -61,7 +61,7 @@ def compare(
         raise checks.refuse("only", only, "is in the title of no run", f"The runs are: {titles}.")
     todo = [run for run in meant if not record_of(places, run).exists()]
     _say_older(grid, places, say)
-    say(f"{grid.name}: {len(grid.runs)} runs, {len(grid.runs) - len(todo)} of them done.")
+    say(f"{grid.name}: {len(meant)} runs, {len(meant) - len(todo)} of them done.")
     with contextlib.nullcontext() if together else _alone():
         if ray is not None:
             from mqa_lib.experiments import cluster

@@ -68,7 +68,7 @@ def test_only_the_runs_that_are_meant_are_done(tmp_path):
     grid, said = write_grid(tmp_path, GRID), []
     where = (grid, tmp_path / "runs", tmp_path / "work")
     left = compare(*where, train=scored, say=said.append, together=True, only="stock, pretrained, seed 1")
-    assert left == []
+    assert left == [] and said[0] == "small: 1 runs, 0 of them done."
     names = [path.name for path in (tmp_path / "runs/small").glob("*.json")]
     assert len(names) == 1 and names[0].startswith("rtdetr-nano-stock-pretrained-seed1-")
     with pytest.raises(ValueError, match=r"`only` \(=stok\) is in the title of no run.*nano-stock"):
