@@ -13,6 +13,7 @@ from tests import chromium
 os.environ.setdefault("MQA_MODE", "quick")
 os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+os.environ["MQA_PROGRESS"] = "off"  # tests are no readers
 
 
 @pytest.fixture(autouse=True)

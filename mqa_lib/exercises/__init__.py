@@ -7,13 +7,14 @@ kept in a file beside the notebook, and `progress("03")` shows it. Each notebook
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mqa_lib import checks
-from mqa_lib.exercises import nb01, nb02, nb03, nb04, nb05, nb06, nb07
+from mqa_lib.exercises import bar, kept, nb01, nb02, nb03, nb04, nb05, nb06, nb07
+from mqa_lib.exercises.bar import Bar
 from mqa_lib.exercises.core import Exercise, Quiz, Verdict, judge
-from mqa_lib.exercises.progress import Bar
-from mqa_lib.exercises.quiz import QuizView
+from mqa_lib.exercises.quizzes import QuizView
 
 _MODULES = (nb01, nb02, nb03, nb04, nb05, nb06, nb07)
 EXERCISES: Mapping[str, Exercise] = {
@@ -27,12 +28,17 @@ def check(name: str, answer: object) -> Verdict:
     """Return whether `answer` solves the exercise, with the largest error and, if it can be told, the mistake.
 
     A function is called with the exercise's inputs; a tensor is taken for its result on `inputs(name)`. An exercise
-    that asks for a number or a choice is given just that.
+    that asks for a number or a choice is given just that. What is right is kept for the progress bar.
 
     Raises:
         ValueError: There is no exercise of that name.
     """
-    return judge(EXERCISES[checks.one_of("name", name, EXERCISES)], answer)
+    verdict = judge(EXERCISES[checks.one_of("name", name, EXERCISES)], answer)
+    if not verdict.right or kept.is_off():
+        return verdict
+    note = kept.keep(name, passed=True)
+    bar.renew()
+    return replace(verdict, message=f"{verdict.message} {note or progress(name[:2]).sentence}")
 
 
 def inputs(name: str) -> dict[str, Any]:
@@ -54,9 +60,15 @@ def quiz(name: str) -> QuizView:
 
 
 def progress(notebook: str) -> Bar:
-    """Return the bar of a notebook, ready to be the last line of a cell.
+    """Return the bar of a notebook, ready to be the last line of a cell; it moves with every right answer.
 
     Args:
         notebook: The notebook's number, as in "02".
+
+    Raises:
+        ValueError: There is no notebook of that number.
     """
-    return Bar(notebook, tuple(name for name in (*EXERCISES, *QUIZZES) if name.startswith(f"{notebook}-")))
+    numbers = [module.__name__[-2:] for module in _MODULES]
+    module = _MODULES[numbers.index(checks.one_of("notebook", notebook, numbers))]
+    exercises = {name: f"{each.kind}, {each.minutes} min" for name, each in module.EXERCISES.items()}
+    return Bar(notebook, exercises | dict.fromkeys(module.QUIZZES, "quiz"))

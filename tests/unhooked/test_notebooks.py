@@ -242,6 +242,20 @@ def test_a_widget_keeps_its_picture_and_loses_its_view():
     assert output.data["text/plain"].startswith("Interactive")
 
 
+def test_a_quiz_keeps_its_folded_list_and_loses_its_view():
+    data = {build._WIDGET: {"model_id": "1"}, "text/html": "<details></details>", "text/plain": "Which?"}
+    (output,) = build.tidy(ran(new_output("display_data", data))).cells[0].outputs
+    assert output.data == {"text/html": "<details></details>", "text/plain": "Which?"}
+
+
+def test_whoever_builds_a_notebook_leaves_no_progress_in_it_or_beside_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("MQA_PROGRESS")
+    code = "from mqa_lib import exercises\nexercises.check('03-keys', 88)", "exercises.progress('03')"
+    run = build.execute("x", new_notebook(cells=[new_code_cell(each) for each in code]), tmp_path)
+    assert "Notebook 3: 0 of" in run.notebook.cells[1].outputs[0].data["text/plain"], run.error
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_the_first_state_of_a_progress_bar_is_not_kept():
     bar = {build._WIDGET: {"model_id": "1"}, "text/plain": "train:   0%|          | 0/150 [00:00<?, ?it/s]"}
     assert build.tidy(ran(new_output("display_data", bar))).cells[0].outputs == []
