@@ -102,9 +102,11 @@ def _probe(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _export(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from mqa_lib import checks
     from mqa_lib.rtdetr import fit, load, save_weights
     from mqa_lib.rtdetr.build import content_of
 
+    checks.unused("output", options.output, options.force)
     card = {"weights_are": options.weights_are}
     model = load(options.checkpoint)
     if options.model is not None:
@@ -155,8 +157,10 @@ def _costs(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _carry(options: argparse.Namespace, _: Sequence[str]) -> int:
+    from mqa_lib import checks
     from mqa_lib.rtdetr import carry
 
+    checks.unused("output", options.output, options.force)
     print("\n".join(carry.to_file(options.source, options.to, options.output, options.classes)))
     return 0
 
@@ -294,7 +298,6 @@ def _parser() -> argparse.ArgumentParser:
         "--layer-scale", type=float, default=1e-5, help="0.1 or 1 for short runs from random weights"
     )
     new.add_argument("-o", "--output", type=Path, required=True)
-    new.add_argument("--force", action="store_true", help="write over a file that exists")
     explore = command("explore", _explore, "Show on pictures what any RT-DETR looks at.")
     explore.add_argument("checkpoint", help="a .pt, .safetensors or .yaml file, or a model's name")
     explore.add_argument("pictures", type=Path, nargs="+", metavar="picture")
@@ -328,6 +331,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--model", help="the name of the model that was trained; else the checkpoint's own")
     export.add_argument("--weights-are", required=True, help="one sentence: trained on what")
     export.add_argument("-o", "--output", type=Path, required=True)
+    for writes in (new, carry, export):
+        writes.add_argument("--force", action="store_true", help="write over a file that exists")
     return parser
 
 

@@ -6,6 +6,7 @@ Every function returns the value it accepted, so that a check can stand where th
 
 import operator
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,17 @@ PADDINGS = ("", "same")
 def refuse(name: str, value: object, rule: str, way_out: str) -> ValueError:
     """Return the error that all refusals share: name, value, rule, way out."""
     return ValueError(f"`{name}` (={value}) {rule}. {way_out}")
+
+
+def unused(name: str, path: Path, force: bool = False) -> Path:
+    """Return `path` if nothing is there, or if it may be written over.
+
+    Raises:
+        FileExistsError: A file is there and `force` is not set.
+    """
+    if path.exists() and not force:
+        raise FileExistsError(f"`{name}` (={path}) exists. Use another name, or --force to write over it.")
+    return path
 
 
 def positive(name: str, value: int, way_out: str = "Use 1 or more.") -> int:

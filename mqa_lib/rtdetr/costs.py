@@ -324,6 +324,17 @@ def run(options: argparse.Namespace) -> int:
     The memory comes first and does not mind a busy machine; `--latency-only` takes it from the record that is there.
     """
     checks.positive("rounds", options.rounds)
+    for name in options.variants or ():
+        checks.one_of("variant", name, variants())
+    if options.variants and options.output.exists():
+        there = {row.name for row in read(options.output)}
+        left_out = there - {name for each in options.variants for name in (stock_of(each), each)}
+        if left_out:
+            rule = f"exists, and would lose {', '.join(sorted(left_out))}"
+            raise checks.refuse("output", options.output, rule, "Give another file with -o.")
+    if options.latency_only and not options.output.exists():
+        rule = "must exist, since its memory is kept"
+        raise checks.refuse("output", options.output, rule, "Leave `--latency-only` out.")
     if options.latency_only:
         wanted = [name for each in options.variants or variants() for name in (stock_of(each), each)]
         rows = [row for row in read(options.output) if row.name in wanted]

@@ -132,8 +132,7 @@ def write(
         raise checks.refuse("output", target, "must end in .yaml", way_out)
     if target.is_dir():
         raise checks.refuse("output", target, "is a folder", "Use another name.")
-    if target.exists() and not force:
-        raise FileExistsError(f"`output` (={target}) exists. Use another name, or --force to write over it.")
+    checks.unused("output", target, force)
     rows = ", ".join(
         str(block.after + place + 1) for place, block in enumerate(sorted(blocks, key=lambda b: b.after))
     )

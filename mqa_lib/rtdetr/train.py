@@ -135,6 +135,8 @@ def train(
         Diverged: The loss is not finite, and `stop_at_nan` was given.
         OSError: The disk is full.
     """
+    for key in ("epochs", "imgsz", "batch"):
+        checks.positive(key, getattr(recipe, key))
     origin = source(recipe.model)
     report = yolo.checked(data)
     folder = Path(folder).absolute()

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from torch import nn
 from mqa_lib import rtdetr
 from mqa_lib.__main__ import main
 from mqa_lib.cost import mobile_mqa
-from mqa_lib.rtdetr import audit, costs, memory
+from mqa_lib.rtdetr import audit, costs, memory, train
+from mqa_lib.rtdetr.recipe import Recipe
 from mqa_lib.timing import Spread
 
 NANO, STOCK = "rtdetr-nano-mobile-mqa", "rtdetr-nano-stock"
@@ -130,8 +132,38 @@ def test_the_command_measures_a_variant_in_turns_with_stock_and_says_how(tmp_pat
     assert again.rounds == 3 and again.seconds != own.seconds and again.peak_bytes == own.peak_bytes
 
 
-def test_an_unknown_variant_and_a_size_that_does_not_fit_are_refused(capsys):
+def test_an_unknown_variant_and_a_size_that_does_not_fit_are_refused(tmp_path, capsys):
     assert main(["costs", "--variants", "rtdetr-huge"]) == 2
     assert "`variant` (='rtdetr-huge') is not known" in capsys.readouterr().err
-    assert main(["costs", "--variants", STOCK, "--size", "100"]) == 2
+    assert main(["costs", "--variants", STOCK, "--size", "100", "-o", str(tmp_path / "r.json")]) == 2
     assert "`size_px` (=100) must be divisible by `stride` (=32)" in capsys.readouterr().err
+
+
+def test_a_record_of_all_variants_is_not_written_over_by_that_of_one(tmp_path, capsys):
+    there = tmp_path / "all.json"
+    there.write_text((Path(__file__).parents[2] / "data/benchmarks/rtdetr.json").read_text())
+    before = there.read_bytes()
+    command = ["costs", "--latency-only", "--variants", "rtdetr-nano-mobile-mqa", "-o", str(there)]
+    assert main(command) == 2
+    assert "exists, and would lose rtdetr-l, " in capsys.readouterr().err and there.read_bytes() == before
+
+
+def test_latencies_alone_want_a_record_whose_memory_is_kept(tmp_path, capsys):
+    assert main(["costs", "--latency-only", "-o", str(tmp_path / "none.json")]) == 2
+    assert "none.json) must exist, since its memory is kept. Leave" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["carry none.pt --to rtdetr-nano-mobile-mqa", "export none.pt --weights-are x"]
+)
+def test_what_exists_is_not_written_over(command, tmp_path, capsys):
+    there = tmp_path / "mine.safetensors"
+    there.write_text("mine")
+    main([*command.split(), "-o", str(there)])
+    assert "exists. Use another name, or --force" in capsys.readouterr().err and there.read_text() == "mine"
+
+
+@pytest.mark.parametrize("key", ["epochs", "imgsz", "batch"])
+def test_a_recipe_without_size_is_refused_before_the_data_are_read(key, tmp_path):
+    with pytest.raises(ValueError, match=rf"`{key}` \(=0\) must be a whole number of at least 1"):
+        train.train(Recipe("rtdetr-nano-stock", **{key: 0}), tmp_path / "none.yaml", tmp_path / "run")
