@@ -9,9 +9,11 @@ from mqa_lib.exercises.core import Quiz
 
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _STYLE = (  # the buttons' labels have one line of fixed height otherwise, and a long answer is cut
-    "<style>.mqa-quiz .widget-radio-box label{height:auto;line-height:1.4;white-space:normal;margin-bottom:.3em}"
+    "<style>.mqa-quiz .widget-radio-box label{display:flex;flex-direction:row-reverse;justify-content:flex-end;"
+    "align-items:flex-start;gap:.5em;height:auto;line-height:1.4;white-space:normal;margin-bottom:.3em}"
+    ".mqa-quiz .widget-radio-box input{flex:none;margin:.2em 0 0}"
     ".mqa-quiz,.mqa-quiz .widget-radio,.mqa-quiz .widget-radio-box{width:auto;max-width:100%;height:auto}"
-    "</style>"
+    ".mqa-quiz .widget-html-content{line-height:1.5}</style>"
 )
 
 
