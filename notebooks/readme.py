@@ -73,15 +73,15 @@ def probe_table(root: Path = ROOT) -> str:
     return "\n".join(lines)
 
 
-def detector_table(root: Path = ROOT) -> str:
-    """Return the recorded detectors as a table, keys and locks apart."""
-    lines = ["| detector | mAP50 | mAP50-95 | keys, mAP50 | locks, mAP50 |", "|---|---|---|---|---|"]
-    for run in experiments.read_runs(root / "data/runs"):
-        best = experiments.best_epoch(run)
-        numbers = (best["mAP50"], best["mAP50-95"], experiments.key_map50(best), experiments.lock_map50(best))
-        name = f"`{run['recipe']['model']}`, seed {run['recipe']['seed']}"
-        lines.append(f"| {name} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |")
-    return "\n".join(lines)
+def grid_table(root: Path = ROOT) -> str:
+    """Return the recorded runs on Keys & Locks by variant: seeds, medians and ranges."""
+    runs = experiments.read_runs(root / "data/runs/keys-and-locks")
+    return experiments.overview(runs, ["right colours", "locks, mAP50", "key, mAP50", "mAP50-95"])
+
+
+def blood_table(root: Path = ROOT) -> str:
+    """Return the recorded runs on photographs of blood by variant: seeds, medians and ranges."""
+    return experiments.overview(experiments.read_runs(root / "data/runs/bccd"), ["mAP50", "mAP50-95"])
 
 
 def notebook_table(root: Path = ROOT) -> str:
@@ -134,7 +134,8 @@ def written(text: str, root: Path = ROOT) -> str:
 
 TABLES = {
     "probe": probe_table,
-    "detectors": detector_table,
+    "grid": grid_table,
+    "blood": blood_table,
     "layer": layer_table,
     "variants": variants_table,
     "notebooks": notebook_table,
