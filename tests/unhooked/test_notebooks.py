@@ -6,7 +6,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from mqa_lib.exercises import EXERCISES, QUIZZES
 from notebooks import build, pages, sources
+from tests.unhooked import taught
 
 NAMES = sources.names()
 MINUTES_EACH = 3
@@ -65,13 +67,43 @@ def test_the_setup_cell_is_the_same_in_all():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_source_runs_from_top_to_bottom_in_quick_mode(name, monkeypatch):
-    """Takes minutes, most of the whole suite: it is what a reader does first, so it is done for every change."""
+    """Takes minutes, most of the whole suite: it is what a reader does first, so it is done for every change.
+
+    Behind each exercise its solution is tried, so that nothing has to run twice.
+    """
     monkeypatch.setenv("MQA_MODE", "quick")
-    run = build.execute(name, sources.read(name), sources.ROOT / "notebooks")
+    run = build.execute(name, taught.with_solutions(sources.read(name)), sources.ROOT / "notebooks")
     print(f"{name}: {run.seconds:.0f} s. {run.result}")
+    tried = taught.take_out(run.notebook)
     assert run.error == ""
+    assert {exercise: said for exercise, (right, said) in tried.items() if not right} == {}
+    for each in taught.exercises(run.notebook):
+        shown = run.notebook.cells[each.place].outputs[-1]["data"]["text/plain"]
+        assert EXERCISES[each.name].task in shown and EXERCISES[each.name].hint in shown
     assert sources.output_problems(run.notebook) == []
     assert run.result and run.seconds < 60 * MINUTES_EACH
+
+
+CONVERTED = [name for name in NAMES if taught.exercises(sources.read(name))]
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_notebook_has_every_kind_of_exercise_with_two_hints_and_a_solution_folded(name):
+    found = taught.exercises(sources.read(name))
+    assert [each.name for each in found] == [known for known in EXERCISES if known[:2] == name[:2]]
+    assert {each.kind for each in found} == {"predict", "implement", "investigate"}
+    for each in found:
+        known = EXERCISES[each.name]
+        assert (each.kind, each.minutes, each.dots) == (known.kind, known.minutes, known.dots), each.name
+        assert each.folded == ("Hint 1", "Hint 2", "Solution") and each.solution, each.name
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_notebook_asks_two_quizzes_or_more_and_shows_its_progress(name):
+    source = sources.read(name)
+    assert sorted(taught.quizzes(source)) == sorted(known for known in QUIZZES if known[:2] == name[:2])
+    assert len(taught.quizzes(source)) >= 2
+    assert any(f'exercises.progress("{name[:2]}")' in cell.source for cell in source.cells)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -224,6 +224,16 @@ def test_a_widget_works_in_a_kernel_with_the_widgets_of_colab(old_widgets, monke
     assert json.dumps(run.notebook).count("Interactive: run this cell") == 1
 
 
+def test_a_quiz_works_with_the_widgets_of_colab(old_widgets, monkeypatch, tmp_path):
+    code = "from mqa_lib import exercises\nname = next(iter(exercises.QUIZZES))\nview = exercises.quiz(name)\nview"
+    then = "view.buttons.value = exercises.QUIZZES[name].right\nassert 'Right' in view.said.value"
+    monkeypatch.setenv("PYTHONPATH", str(old_widgets))
+    asked = f"import ipywidgets\nassert ipywidgets.__version__ == '{OLD_WIDGETS}'"
+    cells = [nbformat.v4.new_code_cell(each) for each in (asked, code, then)]
+    run = build.execute("tiny", nbformat.v4.new_notebook(cells=cells), tmp_path)
+    assert run.error == "" and "<details>" in run.notebook.cells[1].outputs[0].data["text/html"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in sources.names() if name[:2] in ("02", "04")])
 def test_a_notebook_with_widgets_runs_with_those_of_colab(old_widgets, monkeypatch, name):
