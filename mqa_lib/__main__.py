@@ -91,6 +91,10 @@ def _probe(options: argparse.Namespace, _: Sequence[str]) -> int:
     from mqa_lib import probe, timing
 
     path: Path = options.output
+    if options.weights:
+        for written in probe.bundle(path.parent):
+            print(written, flush=True)
+        return 0
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     for row in probe.seed_table(options.seeds, options.steps, done=rows):
         rows.append({**row, "commit": timing.commit()})
@@ -310,6 +314,9 @@ def _parser() -> argparse.ArgumentParser:
     seeds = command("probe", _probe, "Train the probe over several seeds and record how many locks it names.")
     seeds.add_argument("--seeds", type=int, default=5)
     seeds.add_argument("--steps", type=int, default=200)
+    seeds.add_argument(
+        "--weights", action="store_true", help="instead, train and keep the probes of strides 1, 2 and 4"
+    )
     seeds.add_argument("-o", "--output", type=Path, default=Path("data/probe/seeds.json"))
     costs = command("costs", _costs, "Measure what every RT-DETR variant costs beside its stock model.")
     costs.add_argument("--variants", nargs="+", metavar="NAME", help="names of models; all if not given")

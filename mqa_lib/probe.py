@@ -6,9 +6,12 @@ judged only at the cells where locks lie: which colour has the key of the same s
 """
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from mqa_lib import checks, cost
+from mqa_lib import checks, cost, timing
 from mqa_lib.attention import MobileMQA
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.datasets.keys_and_locks import Scene
@@ -31,6 +34,8 @@ STEP = (
 )
 CHANCE = 1 / len(keys_and_locks.COLOURS)
 ATTENTION = ("none", "mobile-mqa", "article")
+STRIDES = (1, 2, 4)  # of the keys and values of the probes that are bundled
+WEIGHTS = Path(__file__).parents[1] / "data" / "probe"
 
 
 @dataclass(frozen=True)
@@ -241,3 +246,70 @@ def seed_table(
         if not any(case.items() <= row.items() for row in done):
             last = train(attention, kv_stride, seed, steps, step=step).history[-1]
             yield case | {"accuracy": last.accuracy, "seconds": round(last.seconds, 1)}
+
+
+def bundle(folder: str | Path = WEIGHTS, seed: int = 0, steps: int = 200) -> Iterator[Path]:
+    """Return an iterator over the weights of a probe for each of `STRIDES`, trained and written as it is asked.
+
+    A card beside each file says how it was made, so that it can be made again.
+
+    Args:
+        folder: Where to write.
+        seed: As in `train`.
+        steps: As in `train`.
+    """
+    for stride in STRIDES:
+        probe = train(kv_stride=stride, seed=seed, steps=steps)
+        card = {
+            "weights_are": f"trained on Keys & Locks of {SIZE} px, {steps} steps of 64 pictures, seed {seed}",
+            "attention": "mobile-mqa",
+            "kv_stride": stride,
+            "seed": seed,
+            "steps": steps,
+            "step": STEP,
+            "history": [asdict(each) for each in probe.history],
+            "licence": "AGPL-3.0-only",
+            "commit": timing.commit(),
+            "machine": timing.machine(),
+            "made by": "python -m mqa_lib probe --weights",
+        }
+        yield save(probe, Path(folder) / f"stride-{stride}.safetensors", card)
+
+
+def save(probe: Probe, path: str | Path, card: dict[str, Any]) -> Path:
+    """Write the probe's weights to `path` and its card to the same name ending in .json; return `path`.
+
+    Raises:
+        ValueError: `path` does not end in .safetensors.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        way_out = f"Use {path.with_suffix('.safetensors')}."
+        raise checks.refuse("path", path, "must end in .safetensors", way_out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in probe.state_dict().items()}, path)
+    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+    return path
+
+
+def load(kv_stride: int = 2, folder: str | Path = WEIGHTS) -> Probe:
+    """Return the bundled probe of a stride in evaluation mode, its `history` as recorded.
+
+    Raises:
+        FileNotFoundError: The weights or their card are missing.
+    """
+    from safetensors.torch import load_file
+
+    path = Path(folder) / f"stride-{kv_stride}.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"`kv_stride` (={kv_stride}) has no weights in {folder}. Train them with"
+            " `python -m mqa_lib probe --weights`."
+        )
+    card = json.loads(path.with_suffix(".json").read_text())
+    probe = Probe(card["attention"], card["kv_stride"])
+    probe.load_state_dict(load_file(path))
+    probe.history = [Progress(**each) for each in card["history"]]
+    return probe.eval()
