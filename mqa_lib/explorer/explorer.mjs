@@ -38,7 +38,7 @@ function stateOf(model, data) {
 
 function render({ model, el }) {
   const data = unpack(model.get("data")?.byteLength ? model.get("data") : model.get("text"));
-  const root = h("div", { class: "mqa-x", "data-lm-suppress-shortcuts": "true" });
+  const root = h("div", { class: "mqa-x" });
   const speech = h("p", { class: "mx-speech", "aria-live": "polite" });
   const speak = speaker(speech);
   let state = stateOf(model, data);

@@ -13,7 +13,12 @@ function filled(node, attributes, children) {
   return node;
 }
 
-export const h = (tag, attributes = {}, ...children) => filled(document.createElement(tag), attributes, children);
+// JupyterLab takes the arrows from a node that has the focus, unless the node itself says that it needs them.
+export function h(tag, attributes = {}, ...children) {
+  const node = filled(document.createElement(tag), attributes, children);
+  if (node.matches("input,select,button,[tabindex]")) node.dataset.lmSuppressShortcuts = "true";
+  return node;
+}
 export const s = (tag, attributes = {}) => filled(document.createElementNS(SVG, tag), attributes, []);
 
 // An element with a class: most are.

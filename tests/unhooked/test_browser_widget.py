@@ -108,6 +108,25 @@ def test_keys_move_the_query_and_lab_s_cell_and_focus_stay(page):
 
 
 @pytest.mark.slow
+def test_keys_move_a_slider_a_menu_and_the_heads_and_not_lab_s_cell(page):
+    view = rerun(page)
+    before = active_cell(page)
+    view.get_by_label("row", exact=True).focus()
+    page.keyboard.press("ArrowUp")
+    assert view.get_attribute("data-query") == str(17 + 7)
+    menu = view.get_by_label("colours", exact=True)
+    menu.focus()
+    page.keyboard.press("ArrowDown")
+    assert menu.evaluate("n => n.selectedIndex") == 1
+    chosen = view.locator("[role=radio][aria-checked=true]")
+    chosen.focus()
+    first = chosen.inner_text()
+    page.keyboard.press("ArrowRight")
+    assert chosen.inner_text() != first
+    assert active_cell(page) == before
+
+
+@pytest.mark.slow
 def test_two_views_of_one_widget_follow_each_other_and_python(page):
     run_cell(page, 3)
     page.wait_for_function("document.querySelectorAll('.mqa-x').length === 2")
