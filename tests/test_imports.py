@@ -16,13 +16,14 @@ RANKS = (
     {"kernels", "sampling"},
     {"attention"},
     {"blocks"},
-    {"published", "hooks", "fold", "transfer"},
+    {"published", "hooks", "fold", "transfer", "trace"},
     {"decoder"},
     {"probe", "record", "bench"},
     {"plots"},
-    {"explorer", "labs", "rtdetr", "contact_sheet"},
+    {"explorer", "rtdetr", "contact_sheet"},
     {"experiments", "doctor"},
     {"exercises"},
+    {"labs"},
     {"__main__"},
 )
 # The setup cell's helper ends by handing over to the doctor, once everything can be imported.

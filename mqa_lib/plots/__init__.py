@@ -15,9 +15,21 @@ from mqa_lib.plots.comparison import paired_dots, paired_dots_alt, seed_curves, 
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.decoder import sampling_alt, sampling_figure
 from mqa_lib.plots.derivation import head_shapes, heat_maps, key_centres, scale_effect
+from mqa_lib.plots.flow import layer_flow
 from mqa_lib.plots.inline import heat_colours, heat_png, note_figure, photo
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout, way_in
-from mqa_lib.plots.style import HEAT, PALETTE, Figure, LivePicture, figure, png, show
+from mqa_lib.plots.style import (
+    HEAT,
+    PALETTE,
+    Figure,
+    LivePicture,
+    few_colours,
+    figure,
+    png,
+    quick_png,
+    show,
+    with_caption,
+)
 from mqa_lib.plots.training import curves, scenes
 
 __all__ = [
@@ -32,12 +44,14 @@ __all__ = [
     "entropy_figure",
     "explorer_alt",
     "explorer_figure",
+    "few_colours",
     "figure",
     "head_shapes",
     "heat_colours",
     "heat_maps",
     "heat_png",
     "key_centres",
+    "layer_flow",
     "model_costs",
     "note_figure",
     "oracle_errors",
@@ -47,6 +61,7 @@ __all__ = [
     "photo",
     "png",
     "query_figure",
+    "quick_png",
     "reach_alt",
     "reach_figure",
     "roofline",
@@ -63,4 +78,5 @@ __all__ = [
     "time_ratios",
     "token_layout",
     "way_in",
+    "with_caption",
 ]

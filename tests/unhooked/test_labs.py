@@ -18,11 +18,11 @@ def texts(lab: labs.CostLab) -> str:
 @pytest.mark.parametrize(("name", "value"), MOVES)
 def test_every_slider_changes_the_one_picture_and_the_table(name: str, value: int) -> None:
     lab = labs.cost_lab()
-    picture, before, told = lab.picture, bytes(lab.picture.value), texts(lab)
+    picture, before, told = lab.picture, lab.picture.value, texts(lab)
     lab.sliders[name].value = value
     assert lab.picture is picture
     assert picture.value != before
-    assert bytes(picture.value[:4]) == b"\x89PNG"
+    assert picture.value.count("<img ") == 1 and f'alt="{html.escape(lab.alt)}"' in picture.value
     assert texts(lab) != told
 
 
@@ -61,14 +61,19 @@ def test_an_error_while_redrawing_reaches_whoever_moved_the_slider(monkeypatch: 
     monkeypatch.setattr(plots, "cost_bars", lambda costs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         lab.sliders["size"].value = 40
+    assert 'role="alert"' in lab.said.value and "ZeroDivisionError" in lab.said.value
+    monkeypatch.undo()
+    lab.sliders["size"].value = 20
+    assert "alert" not in lab.said.value
 
 
 def test_the_static_twin_draws_what_the_lab_draws_and_says_its_numbers() -> None:
-    fig, alt = plots.cost_bars(labs.lab_costs())
-    assert plots.png(fig) == labs.cost_lab().picture.value
+    png, words = labs.cost_lab().twin()
+    _, alt = plots.cost_bars(labs.lab_costs())
+    assert png.startswith(b"\x89PNG") and alt in words
     for each in labs.lab_costs().values():
-        assert cost.in_thousands(each.macs) in alt
-        assert cost.in_bytes(each.score_bytes) in alt
+        assert cost.in_thousands(each.macs) in words
+        assert cost.in_bytes(each.score_bytes) in words
 
 
 def test_the_bars_are_as_long_as_the_macs() -> None:
