@@ -5,6 +5,7 @@ the softmax, pooling and enlarging are not, because they multiply no two large a
 counted where they cannot be folded into a neighbour). Nothing here runs a layer, so any size can be asked.
 """
 
+from mqa_lib.cost.devices import DEVICES, FORMATS, Device
 from mqa_lib.cost.layers import (
     MOBILE,
     MULTI_HEAD,
@@ -23,11 +24,14 @@ from mqa_lib.cost.roofline import in_bytes, in_thousands, ridge_point, seconds
 from mqa_lib.cost.steps import KINDS, Cost, Step
 
 __all__ = [
+    "DEVICES",
+    "FORMATS",
     "KINDS",
     "MOBILE",
     "MULTI_HEAD",
     "MULTI_QUERY",
     "Cost",
+    "Device",
     "Step",
     "in_bytes",
     "in_thousands",

@@ -1,6 +1,6 @@
 """What a layer's cost is made of: steps, their sum, and the counting of each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mqa_lib import checks
 
@@ -108,6 +108,25 @@ class Cost:
     def by_kind(self) -> dict[str, int]:
         """Return the MACs of every kind of step, in the order of `KINDS`."""
         return {kind: self.macs_of(kind) for kind in KINDS}
+
+    def for_batch(self, pictures: int) -> "Cost":
+        """Return the cost of several pictures at once: all but the parameters, which are read once, as many times.
+
+        Raises:
+            ValueError: `pictures` is smaller than 1.
+        """
+        checks.positive("pictures", pictures)
+        steps = tuple(
+            replace(
+                step,
+                macs=step.macs * pictures,
+                activation_bytes=step.activation_bytes * pictures,
+                score_bytes=step.score_bytes * pictures,
+            )
+            for step in self.steps
+        )
+        scores, kept = self.score_bytes * pictures, self.key_value_bytes * pictures
+        return replace(self, steps=steps, score_bytes=scores, key_value_bytes=kept)
 
     def __add__(self, other: "Cost") -> "Cost":
         """Return the cost of running both, one after the other.

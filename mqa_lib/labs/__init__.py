@@ -13,6 +13,7 @@ from mqa_lib.labs.costs import (
     lab_costs,
     shape_table,
 )
+from mqa_lib.labs.rooflines import RooflineLab, roofline
 from mqa_lib.labs.tracer import ShapeTracer, shape_tracer
 
 __all__ = [
@@ -21,9 +22,11 @@ __all__ = [
     "MULTI_QUERY",
     "CostLab",
     "Lab",
+    "RooflineLab",
     "ShapeTracer",
     "cost_lab",
     "lab_costs",
+    "roofline",
     "shape_table",
     "shape_tracer",
     "show",

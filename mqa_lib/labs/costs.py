@@ -55,11 +55,11 @@ class CostLab(base.Lab):
 
     def say(self) -> str:
         """Return what sharing and down-sampling save."""
-        first, shared, reduced = self.costs.values()
+        first, shared, reduced = (each.macs for each in self.costs.values())
+        projections = self.costs[MOBILE].projection_macs / reduced
         return (
-            f"Sharing keys and values leaves {shared.macs / first.macs:.0%} of multi-head attention's MACs,"
-            f" down-sampling them {reduced.macs / first.macs:.0%}. {reduced.projection_macs / reduced.macs:.0%} of what is left are"
-            " the four projections."
+            f"Sharing keys and values leaves {shared / first:.0%} of multi-head attention's MACs, down-sampling them"
+            f" {reduced / first:.0%}. {projections:.0%} of what is left are the four projections."
         )
 
     def rows(self) -> str:

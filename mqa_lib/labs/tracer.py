@@ -46,7 +46,7 @@ class ShapeTracer(base.Lab):
             "query_strides": base.slider("query_strides", (1, 2, 3), query_strides),
             "kv_stride": base.slider("kv_stride", (1, 2, 3, 4), kv_stride),
         }
-        self.memory_format = base.dropdown("memory format", FORMATS, memory_format)
+        self.memory_format = base.dropdown("memory format", list(FORMATS), memory_format)
         self.every = base.checkbox("list views too, which move nothing")
         super().__init__([*self.sliders.values(), self.memory_format, self.every])
 
@@ -177,8 +177,8 @@ def why(
             edge = 1 - first
             said.append(
                 f"{extent} {axis} at stride {kv_stride} give {count} of keys: {edge} of padding on both sides,"
-                f" so a window of 3 fits ({extent} + {2 * edge} - 3) // {kv_stride} + 1 = {count} times, first centred on"
-                f" {first} and last on {final}, counted from 0."
+                f" so a window of 3 fits ({extent} + {2 * edge} - 3) // {kv_stride} + 1 = {count} times, first centred"
+                f" on {first} and last on {final}, counted from 0."
             )
         if query_strides > 1 and extent % query_strides:
             count, rest = -(-extent // query_strides), extent % query_strides

@@ -18,6 +18,7 @@ from mqa_lib.plots.derivation import head_shapes, heat_maps, key_centres, scale_
 from mqa_lib.plots.flow import layer_flow
 from mqa_lib.plots.inline import heat_colours, heat_png, note_figure, photo
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout, way_in
+from mqa_lib.plots.roof import roof
 from mqa_lib.plots.style import (
     HEAT,
     PALETTE,
@@ -64,6 +65,7 @@ __all__ = [
     "quick_png",
     "reach_alt",
     "reach_figure",
+    "roof",
     "roofline",
     "same_pixel_alt",
     "same_pixel_figure",
