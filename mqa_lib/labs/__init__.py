@@ -4,6 +4,7 @@ A lab stands as the last line of a cell, or in `show`. Where no kernel answers, 
 """
 
 from mqa_lib.labs.base import Lab, show
+from mqa_lib.labs.comparison import ComparisonLab, comparison
 from mqa_lib.labs.costs import (
     MOBILE,
     MULTI_HEAD,
@@ -20,10 +21,12 @@ __all__ = [
     "MOBILE",
     "MULTI_HEAD",
     "MULTI_QUERY",
+    "ComparisonLab",
     "CostLab",
     "Lab",
     "RooflineLab",
     "ShapeTracer",
+    "comparison",
     "cost_lab",
     "lab_costs",
     "roofline",
