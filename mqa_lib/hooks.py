@@ -1,21 +1,26 @@
 """Run a model once and bring back the queries and keys of every attention layer in it."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float16
 from torch import Tensor, nn
 
-from mqa_lib import checks
+from mqa_lib import checks, functional
 from mqa_lib.attention import MobileMQA, MultiHeadAttention2d
+from mqa_lib.sampling import SameConv2d, same_pads
 
 _STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 # What RT-DETR's head keeps from one picture to the next of the same size, whatever the type of the numbers was.
 _ANCHORS = ("shapes", "anchors", "valid_mask")
+# The largest of a layer's numbers lies between 2^-8 and 2^15: half precision holds those well.
+_MOST, _LEAST = 15, 8
 
 
 class Lattice(NamedTuple):
@@ -42,7 +47,9 @@ class View:
         query_strides: Cells of the map that were averaged to one query, (vertical, horizontal).
         kv_stride: Cells of the map from one key to the next.
         kernel: Cells of the map, per axis, that one key was made from.
-        padding: Cells added around the map before that.
+        padding: Cells added above and to the left of the map before that.
+        keys: Rows and columns of the keys; those of the map if not given.
+        query_padding: Cells by which the first query's window begins above and to the left of the map.
     """
 
     name: str
@@ -54,7 +61,9 @@ class View:
     query_strides: tuple[int, int] = (1, 1)
     kv_stride: int = 1
     kernel: int = 1
-    padding: int = 0
+    padding: tuple[int, int] = (0, 0)
+    keys: tuple[int, int] | None = None
+    query_padding: tuple[int, int] = (0, 0)
 
     @property
     def query_grid(self) -> tuple[int, int]:
@@ -64,10 +73,7 @@ class View:
     @property
     def key_grid(self) -> tuple[int, int]:
         """Return rows and columns of the keys."""
-        rows, columns = (
-            (cells + 2 * self.padding - self.kernel) // self.kv_stride + 1 for cells in self.grid
-        )
-        return rows, columns
+        return self.keys or self.grid
 
 
 def run(model: nn.Module, batch: Float[Tensor, "1 3 rows columns"]) -> list[View]:
@@ -160,11 +166,12 @@ def kind(layer: nn.Module) -> str:
         return "multi-head attention"
     named = any(parent.__name__ == "AIFI" for parent in type(layer).__mro__)
     # An AIFI whose attention someone replaced is not read as if it were its own.
-    return "AIFI" if named and hasattr(_attention_of(layer), "in_proj_weight") else ""
+    return "AIFI" if named and getattr(_attention_of(layer), "in_proj_weight", None) is not None else ""
 
 
-def _attention_of(layer: Any) -> nn.MultiheadAttention:
-    return layer.ma
+def _attention_of(layer: Any) -> Any:
+    """Return the attention inside an AIFI, and nothing where another library's layer of that name keeps none there."""
+    return getattr(layer, "ma", None)
 
 
 def _keep_map(maps: dict[str, Tensor], name: str) -> Callable[..., None]:
@@ -195,6 +202,9 @@ def _keep_lattice(lattices: dict[tuple[int, int], Lattice]) -> Callable[..., Non
                 getattr(module, "dilation", 1),
             )
         )
+        if isinstance(module, SameConv2d):  # which pads by itself, as much as the map needs
+            left, _, top, _ = same_pads((before[0], before[1]), kernel, stride)
+            padding = top, left
         first, step = lattices[before]
         # The middle of the first window, counted in cells from the middle of the first cell.
         middle = [d * (k - 1) / 2 - p for k, p, d in zip(kernel, padding, dilation, strict=True)]
@@ -227,11 +237,20 @@ def _view(
     grid = (x.shape[2], x.shape[3])
     if isinstance(layer, MobileMQA):
         q, k = layer.queries_and_keys(x)
+        how: dict[str, Any] = {"query_strides": layer.query_strides, "kv_stride": layer.kv_stride}
         reduction = getattr(layer.key, "down_conv", None)
-        how: dict[str, int] = {}
         if isinstance(reduction, nn.Conv2d):
-            how = {"kernel": reduction.kernel_size[0], "padding": int(reduction.padding[0])}
-        return View(name, kind(layer), q[0], k[0], grid, lattice, layer.query_strides, layer.kv_stride, **how)
+            size = int(reduction.kernel_size[0])
+            placed = [functional.windows(extent, size, layer.kv_stride, layer.padding) for extent in grid]
+            counts, before = zip(*placed, strict=True)
+            how |= {"kernel": size, "keys": counts, "padding": before}
+        if layer.padding:
+            placed = [
+                functional.windows(extent, stride, stride, layer.padding)
+                for extent, stride in zip(grid, layer.query_strides, strict=True)
+            ]
+            how["query_padding"] = tuple(before for _, before in placed)
+        return View(name, kind(layer), q[0], k[0], grid, lattice, **how)
     if isinstance(layer, MultiHeadAttention2d):
         q, k = (
             part(x).unflatten(1, (layer.num_heads, -1)).flatten(-2).mT for part in (layer.query, layer.key)
@@ -246,3 +265,28 @@ def _view(
         for part in (0, 1)
     )
     return View(name, kind(layer), q[0], k[0], grid, lattice)
+
+
+def in_half(
+    name: str, values: Float[Tensor, "sets positions key_dim"], layer: str
+) -> tuple[Float16[np.ndarray, "sets positions key_dim"], float]:
+    """Return queries or keys in half precision and what they have to be multiplied by to be the layer's own.
+
+    That is 1, but for activations that half precision cannot hold: these are divided by a power of two, exactly.
+
+    Raises:
+        ValueError: Some are not finite: there are no weights to show.
+    """
+    exact = values.detach().float().cpu().numpy()
+    largest = float(np.abs(exact).max(initial=0.0))
+    if not math.isfinite(largest):
+        rule = (
+            f"holds numbers that are not finite in the layer {layer or 'itself'}, so that it has no weights"
+        )
+        way_out = (
+            "The network's activations explode: look at its weights and at the picture's values (0 to 1)."
+        )
+        raise checks.refuse(name, largest, rule, way_out)
+    exponent = math.frexp(largest)[1] if largest else 0
+    by = 2.0 ** (max(exponent - _MOST, 0) + min(exponent + _LEAST, 0))
+    return (exact / np.float32(by)).astype(np.float16), by

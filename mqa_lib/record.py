@@ -357,19 +357,22 @@ def _record(
 ) -> AttentionRecord:
     down, across = (step * by for step, by in zip(view.lattice.step, scale, strict=True))
     top, left = ((first - step / 2) * by for first, step, by in zip(*view.lattice, scale, strict=True))
+    q, q_by = hooks.in_half("q", view.q, view.name)
+    k, k_by = hooks.in_half("k", view.k, view.name)
+    query_step = down * view.query_strides[0], across * view.query_strides[1]
     return AttentionRecord(
-        q=view.q.float().cpu().numpy().astype(np.float16),
-        k=view.k.float().cpu().numpy().astype(np.float16),
-        scale=view.q.shape[-1] ** -0.5,
+        q=q,
+        k=k,
+        scale=view.q.shape[-1] ** -0.5 * q_by * k_by,
         query_grid=view.query_grid,
         key_grid=view.key_grid,
-        query_cell=(down * view.query_strides[0], across * view.query_strides[1]),
+        query_cell=query_step,
         key_step=(down * view.kv_stride, across * view.kv_stride),
         key_size=(down * view.kernel, across * view.kernel),
-        key_origin=(top - down * view.padding, left - across * view.padding),
+        key_origin=(top - down * view.padding[0], left - across * view.padding[1]),
         image=picture,
         layer=view.name,
         kind=view.kind,
         weights_are=weights_are,
-        query_origin=(top, left),
+        query_origin=(top - down * view.query_padding[0], left - across * view.query_padding[1]),
     )

@@ -57,6 +57,26 @@ def test_weights_of_multi_head_attention_are_those_that_make_its_output():
     torch.testing.assert_close(model[1].output(read[None]), model[1](x), atol=20 * TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("by", [1e6, 1e-7])
+def test_activations_that_half_precision_cannot_hold_are_kept_with_their_weights(by):
+    model = network(layer()).eval()
+    expected = capture(model, picture())[0].weights()
+    with torch.no_grad():
+        model[1].query.proj.weight.mul_(by)
+        model[1].key.proj.weight.div_(by)
+    record = capture(model, picture())[0]
+    assert np.isfinite(record.q).all() and record.scale != capture(network(layer()), picture())[0].scale
+    assert np.abs(record.weights() - expected).max() < TOLERANCE
+
+
+def test_activations_that_are_not_finite_are_refused_by_layer():
+    model = network(layer())
+    with torch.no_grad():
+        model[1].key.proj.weight.mul_(float("inf"))
+    with pytest.raises(ValueError, match=r"`k` \(=nan\).*not finite in the layer 1,.*look at its weights"):
+        capture(model, picture())
+
+
 def test_rows_sum_to_one(taken):
     np.testing.assert_allclose(taken.weights().sum(-1), 1, atol=1e-6)
 
@@ -84,12 +104,20 @@ def test_grids_are_those_of_queries_and_of_down_sampled_keys(taken):
 
 
 @pytest.mark.parametrize(
-    "options", [{"kv_stride": 2}, {"kv_stride": 3}, {"kv_stride": 4}, {"kv_stride": 2, "dw_kernel_size": 5}]
+    ("options", "rows"),
+    [
+        ({"kv_stride": 2}, 13),
+        ({"kv_stride": 3}, 13),
+        ({"kv_stride": 4}, 13),
+        ({"kv_stride": 2, "dw_kernel_size": 5}, 13),
+        ({"kv_stride": 2, "padding": "same"}, 12),  # pads one side only where the extent is even
+        ({"kv_stride": 3, "padding": "same", "dw_kernel_size": 5}, 14),
+    ],
 )
-@pytest.mark.parametrize("pixel", [(0, 0), (29, 41), (51, 67), (30, 3)])
-def test_a_changed_pixel_moves_the_keys_whose_footprint_holds_it_and_no_others(options, pixel):
+@pytest.mark.parametrize("pixel", [(0, 0), (29, 41), (47, 67), (30, 3)])
+def test_a_changed_pixel_moves_the_keys_whose_footprint_holds_it_and_no_others(options, rows, pixel):
     model = network(layer(**options))
-    before, changed = picture(), picture()
+    before, changed = picture(rows * CELL), picture(rows * CELL)
     changed[pixel] = 255 - changed[pixel]
     one, two = (capture(model, image)[0] for image in (before, changed))
     moved = set(np.flatnonzero(np.abs(one.k.astype(float) - two.k).max(axis=(0, 2)) > 0))
@@ -100,9 +128,10 @@ def test_a_changed_pixel_moves_the_keys_whose_footprint_holds_it_and_no_others(o
     assert moved == held
 
 
+@pytest.mark.parametrize("options", [{}, {"query_strides": (2, 3), "padding": "same"}])
 @pytest.mark.parametrize("pixel", [(0, 0), (29, 41), (51, 67)])
-def test_a_changed_pixel_moves_the_query_whose_cell_holds_it_and_no_other(pixel):
-    model = network(layer(kv_stride=2))
+def test_a_changed_pixel_moves_the_query_whose_cell_holds_it_and_no_other(options, pixel):
+    model = network(layer(kv_stride=2, **options))
     changed = picture()
     changed[pixel] = 255 - changed[pixel]
     one, two = (capture(model, image)[0] for image in (picture(), changed))

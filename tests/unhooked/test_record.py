@@ -144,6 +144,26 @@ class Attended(nn.Module):
             return getattr(super().__getattr__("attention"), name)
 
 
+class AIFI(nn.Module):
+    """Another library's layer of that name, whose attention has another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(8, 2)
+
+    def forward(self, x):
+        tokens = x.flatten(2).permute(2, 0, 1)
+        return self.self_attn(tokens, tokens, tokens)[0].permute(1, 2, 0).view_as(x)
+
+
+def test_a_foreign_layer_of_the_same_name_is_passed_over():
+    model = network()
+    model.append(AIFI())
+    assert [record.kind for record in capture(model, GREY)] == ["Mobile MQA"]
+    with pytest.raises(ValueError, match="holds no attention over a grid"):
+        capture(nn.Sequential(nn.Conv2d(3, 8, 4, 4), AIFI()), GREY)
+
+
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_heads_of_aifi_are_those_of_its_attention_and_average_to_its_weights(norm_first):
     modules = pytest.importorskip("ultralytics.nn.modules.transformer")
