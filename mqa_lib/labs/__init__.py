@@ -4,6 +4,7 @@ A lab stands as the last line of a cell, or in `show`. Where no kernel answers, 
 """
 
 from mqa_lib.labs.base import Lab, show
+from mqa_lib.labs.bugs import BugHunt, bug_hunt
 from mqa_lib.labs.comparison import ComparisonLab, comparison
 from mqa_lib.labs.costs import (
     MOBILE,
@@ -21,11 +22,13 @@ __all__ = [
     "MOBILE",
     "MULTI_HEAD",
     "MULTI_QUERY",
+    "BugHunt",
     "ComparisonLab",
     "CostLab",
     "Lab",
     "RooflineLab",
     "ShapeTracer",
+    "bug_hunt",
     "comparison",
     "cost_lab",
     "lab_costs",

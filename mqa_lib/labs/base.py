@@ -28,16 +28,17 @@ class Lab(widgets.VBox):
     Args:
         controls: What the reader moves, in order; anything with a `value`.
         per_line: Controls on a line.
+        below: What else stands beneath the picture.
     """
 
-    def __init__(self, controls: Sequence[Any], per_line: int = _PER_LINE) -> None:
+    def __init__(self, controls: Sequence[Any], per_line: int = _PER_LINE, below: Sequence[Any] = ()) -> None:
         self.controls = list(controls)
         self.picture, self.said, self.table = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.alt = ""
         lines = [self.controls[at : at + per_line] for at in range(0, len(self.controls), per_line)]
         wrap = widgets.Layout(flex_flow="row wrap")
         boxes = [widgets.HBox(line, layout=wrap) for line in lines]
-        super().__init__([widgets.HTML(_STYLE), *boxes, self.said, self.picture, self.table])
+        super().__init__([widgets.HTML(_STYLE), *boxes, self.said, self.picture, *below, self.table])
         self.add_class("mqa-lab")
         for control in self.controls:
             control.observe(self.redraw, names="value")

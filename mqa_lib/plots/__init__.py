@@ -15,6 +15,7 @@ from mqa_lib.plots.comparison import paired_dots, paired_dots_alt, seed_curves, 
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.decoder import sampling_alt, sampling_figure
 from mqa_lib.plots.derivation import head_shapes, heat_maps, key_centres, scale_effect
+from mqa_lib.plots.evidence import evidence
 from mqa_lib.plots.flow import layer_flow
 from mqa_lib.plots.inline import heat_colours, heat_png, note_figure, photo
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout, way_in
@@ -43,6 +44,7 @@ __all__ = [
     "curves",
     "entropy_alt",
     "entropy_figure",
+    "evidence",
     "explorer_alt",
     "explorer_figure",
     "few_colours",
