@@ -163,6 +163,7 @@ HOSTILE = [
     (lambda x, y: x, "Your function stopped with `TypeError: "),
     (mute, "Your function stopped with `Mute:`"),
     (lambda x: exec('raise ValueError("<img src=x> `code`")'), "`ValueError: <img src=x> 'code'`"),
+    (lambda x: stub(x) + x, "your function calls `stub`, which is not written yet"),
     (lambda x: (yield x), "A tensor is needed and this is generator"),
 ]
 

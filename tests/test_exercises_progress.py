@@ -15,7 +15,7 @@ RIGHT = {"03-keys": 88, "05-channels": 24}
 SHARED = Quiz(
     question="What do the heads of `MobileMQA` share?",
     options={
-        "keys and values": "One head of each serves all queries.",
+        "keys and values": "Yes. One head of each serves all queries.",
         "queries": "Each head has queries <b>of its own</b>; see `num_heads`.",
         "nothing": "Then it would be multi-head attention.",
     },
@@ -140,7 +140,7 @@ def test_a_quiz_explains_what_is_chosen_at_once_and_keeps_it(file, monkeypatch):
     assert "Not so.</strong> Then it would be multi-head attention." in view.said.value
     assert kept.load()["02-share"] == {"passed": False, "answer": "nothing"}
     view.buttons.value = "keys and values"
-    assert "Right.</strong>" in view.said.value and kept.load()["02-share"]["passed"]
+    assert "Right.</strong> One head" in view.said.value and kept.load()["02-share"]["passed"]
     forget(monkeypatch)
     again = exercises.quiz("02-share")
     assert again.widget.children[1].value == "keys and values" and "Right.</strong>" in again.said.value

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -109,8 +110,11 @@ def _judge_function(exercise: Exercise, function: Answer) -> Verdict:
     given = copy.deepcopy(dict(exercise.inputs))  # what the reader's code does to them stays here
     try:
         result = function(**given)
-    except NotImplementedError:
-        return _nothing_yet(exercise)
+    except NotImplementedError as error:
+        *outer, unwritten = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        if len(outer) < 2:  # the stub, and who calls it
+            return _nothing_yet(exercise)
+        return Verdict(False, f"Not yet: your function calls {code(unwritten)}, which is not written yet.")
     except Exception as error:  # whatever the reader's code raises is the reader's to see
         said = code(f"{type(error).__name__}: {_words(error)}")
         return Verdict(False, f"Your function stopped with {said}. It was called with {_told(exercise)}.")
@@ -159,17 +163,18 @@ def _judge_value(exercise: Exercise, answer: object, right: Any) -> Verdict:
         0 if isinstance(right, int) else ROUNDING * abs(right)
     )
     if error <= allowed:
-        exact = f"{right:,}" if isinstance(right, int) else f"{right:.6g}"
         near = f" Yours is off by {error:.3g}, which is near enough." if error > ROUNDING * abs(right) else ""
-        return Verdict(True, f"Right: {exact}.{near}", float(error))
+        return Verdict(True, f"Right: {_shown(right)}.{near}", float(error))
     for mistake, wrong in exercise.mistakes.items():
         value = _number(result_of(exercise, wrong))
         if value is not None and abs(number - value) <= (NEAR if exercise.tolerance else ROUNDING) * abs(
             value
         ):
-            return Verdict(False, f"Not yet: {mistake} The answer is off by {error:.6g}.", float(error))
+            return Verdict(False, f"Not yet: {mistake} The answer is off by {_shown(error)}.", float(error))
     side = "too large" if number > right else "too small"
-    return Verdict(False, f"Not yet: {number:g} is {side} by {error:g}. Hint: {exercise.hint}", float(error))
+    return Verdict(
+        False, f"Not yet: {_shown(number)} is {side} by {_shown(error)}. Hint: {exercise.hint}", float(error)
+    )
 
 
 def _judge_choice(exercise: Exercise, answer: object, right: str) -> Verdict:
@@ -267,6 +272,10 @@ def _number(value: object) -> int | float | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value if abs(value) < 2**1000 else math.inf
     return value if isinstance(value, float) else None
+
+
+def _shown(number: int | float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:.6g}"
 
 
 def _words(error: Exception) -> str:

@@ -23,8 +23,9 @@ def marked(text: str) -> str:
 
 
 def explained(quiz: Quiz, option: str) -> str:
-    """Return what to say to a chosen option, as HTML."""
-    return f"<strong>{'Right' if option == quiz.right else 'Not so'}.</strong> {marked(quiz.options[option])}"
+    """Return what to say to a chosen option, as HTML: whether it is right, and why, with no second "Yes" or "No"."""
+    why = quiz.options[option].removeprefix("Yes. ").removeprefix("No. ")
+    return f"<strong>{'Right' if option == quiz.right else 'Not so'}.</strong> {marked(why)}"
 
 
 class QuizView:
