@@ -1,6 +1,6 @@
 # Every command sets up what it needs. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup tutorial notebooks test lab lint bench train-bundled doctor publish clean
+.PHONY: help setup tutorial book notebooks test lab lint bench train-bundled doctor publish clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +19,9 @@ setup: $(READY) ## make .venv and install into it
 
 tutorial: $(READY) ## run the seven notebooks, write pages to build/
 	@$(RUN) -m notebooks.build tutorial
+
+book: $(READY) ## the same pages in seconds, from the committed notebooks
+	@$(RUN) -m notebooks.build book
 
 notebooks: $(READY) ## build and run the committed notebooks; ONLY=04 for one
 	@$(RUN) -m notebooks.build notebooks $(if $(ONLY),--only $(ONLY))

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NEVER_TOUCHED = frozenset({"torch", "torchvision", "numpy", "matplotlib", "ipywidgets"})
 # Needed to build the course, not to read it; and to export, to track and to train on several GPUs, for which a hosted
 # notebook should not have its protobuf replaced.
-BUILD_ONLY = frozenset({"jupyterlab", "jupytext", "latex2mathml", "nbclient", "nbconvert"})
+BUILD_ONLY = frozenset({"jupyterlab", "jupytext", "latex2mathml", "nbclient"})
+BUILD_ONLY |= {"myst-nb", "pydata-sphinx-theme", "sphinx"}
 BUILD_ONLY |= {"cloudpickle", "lap", "onnx", "onnxruntime", "onnxscript", "onnxslim"}
 
 

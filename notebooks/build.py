@@ -1,4 +1,4 @@
-"""Build and run the notebooks: `python -m notebooks.build tutorial | notebooks [--only 04]`."""
+"""Build and run the notebooks: `python -m notebooks.build tutorial | notebooks | book [--only 04]`."""
 
 import argparse
 import json
@@ -15,9 +15,11 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from mqa_lib import timing
-from notebooks import example, pages, sources
+from notebooks import sources
+from notebooks.book import site
 
 CELL_SECONDS = 600
+SECONDS = sources.ROOT / "data" / "benchmarks" / "notebooks.json"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _WIDGET_REPR = re.compile(r"^[A-Z]\w*\(")
 _INSTEAD = "Interactive: run this cell in a notebook to use it."
@@ -172,29 +174,40 @@ def run_all(chosen: list[str]) -> list[Run]:
 
 
 def tutorial(chosen: list[str], build: Path) -> int:
-    """Run the notebooks, write them and their pages under `build`, print the closing table; return 1 if any failed."""
+    """Run the notebooks, make their pages under `build`, print the closing table; return 1 if any failed."""
     runs = run_all(chosen)
-    folder = build / "notebooks"
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for place, run in enumerate(runs):
-        (folder / f"{run.name}.ipynb").write_text(sources.dumps(run.notebook), encoding="utf-8")
-        before = runs[place - 1].name if place else ""
-        after = runs[place + 1].name if place + 1 < len(runs) else ""
-        pages.write(build / "pages", run.name, pages.page(run.notebook, run.name, before, after))
-        said = f"FAILED: {run.error}" if run.error else run.result
-        rows.append((run.name, pages.title(run.notebook, run.name), run.seconds, said, not run.error))
-    example.write(build / "pages" / "explorer.html")
-    home = pages.write(build / "pages", "index", pages.index(rows))
-    print(f"\n{table(rows, build)}\n\nAll pages: {_shown(home)}   To use the notebooks: make lab")
+    home = _pages(runs, build / "pages")
+    print(f"\n{table(runs, home.parent)}\n\nAll pages: {_shown(home)}   To use the notebooks: make lab")
     return int(any(run.error for run in runs))
 
 
-def table(rows: list[tuple[str, str, float, str, bool]], build: Path) -> str:
+def book(chosen: list[str], build: Path) -> int:
+    """Make the pages under `build` from the notebooks as they are committed, without running any."""
+    began, seconds = time.monotonic(), _recorded()
+    files = {name: sources.ROOT / "notebooks" / f"{name}.ipynb" for name in chosen}
+    read = {name: nbformat.read(file, nbformat.NO_CONVERT) for name, file in files.items()}
+    home = _pages([Run(name, read[name], seconds.get(name, 0.0)) for name in chosen], build / "pages")
+    print(f"All pages: {_shown(home)}, made in {time.monotonic() - began:.0f} s from the committed notebooks")
+    return 0
+
+
+def _pages(runs: list[Run], folder: Path) -> Path:
+    pages = [site.Page(run.name, run.notebook, run.seconds, _said(run), good=not run.error) for run in runs]
+    home, warnings = site.write(pages, folder)
+    if warnings:
+        print(warnings, file=sys.stderr)
+    return home
+
+
+def _said(run: Run) -> str:
+    return f"FAILED: {run.error}" if run.error else run.result
+
+
+def table(runs: list[Run], pages: Path) -> str:
     """Return the closing table: notebook, seconds, where to open it, main result."""
     cells = [("notebook", "seconds", "open", "main result")]
-    cells += [(n, f"{s:.0f}", _shown(build / "pages" / f"{n}.html"), said) for n, _, s, said, _ in rows]
-    cells.append(("all", f"{sum(row[2] for row in rows):.0f}", "", ""))
+    cells += [(r.name, f"{r.seconds:.0f}", _shown(pages / f"{r.name}.html"), _said(r)) for r in runs]
+    cells.append(("all", f"{sum(run.seconds for run in runs):.0f}", "", ""))
     wide = [max(len(row[column]) for row in cells) for column in range(3)]
     lines = [f"{a:<{wide[0]}}  {b:>{wide[1]}}  {c:<{wide[2]}}  {d}".rstrip() for a, b, c, d in cells]
     return "\n".join(lines)
@@ -223,26 +236,30 @@ def committed(chosen: list[str]) -> int:
     return int(bad)
 
 
+def _recorded() -> dict[str, float]:
+    return json.loads(SECONDS.read_text())["seconds"] if SECONDS.exists() else {}
+
+
 def _record_seconds(run: Run) -> None:
     """Keep how long the notebook took, with the machine, where the README's map of the notebooks finds it."""
-    path = sources.ROOT / "data" / "benchmarks" / "notebooks.json"
-    seconds = json.loads(path.read_text())["seconds"] if path.exists() else {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"made by": "make notebooks", "seconds": {**seconds, run.name: round(run.seconds, 1)}}
-    path.write_text(json.dumps({**record, "machine": timing.machine()}, indent=1) + "\n")
+    SECONDS.parent.mkdir(parents=True, exist_ok=True)
+    record = {"made by": "make notebooks", "seconds": {**_recorded(), run.name: round(run.seconds, 1)}}
+    SECONDS.write_text(json.dumps({**record, "machine": timing.machine()}, indent=1) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m notebooks.build", description=__doc__)
-    parser.add_argument("what", choices=["tutorial", "notebooks"])
+    parser.add_argument("what", choices=["tutorial", "notebooks", "book"])
     parser.add_argument("--only", help="the number of one notebook, for example 04")
     chosen = parser.parse_args(arguments)
     wanted = [name for name in sources.names() if not chosen.only or name.startswith(chosen.only)]
     if not wanted:
         print(f"No source in notebooks/source begins with {chosen.only or 'a number'}.", file=sys.stderr)
         return 2
-    return tutorial(wanted, sources.ROOT / "build") if chosen.what == "tutorial" else committed(wanted)
+    if chosen.what == "notebooks":
+        return committed(wanted)
+    return {"tutorial": tutorial, "book": book}[chosen.what](wanted, sources.ROOT / "build")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 It also draws the README's picture of that page, for which a Chromium has to be there (`python -m tests.chromium`).
 """
 
+import json
 import sys
 from pathlib import Path
 
-from mqa_lib import explorer, rtdetr
+from mqa_lib import explorer, probe, record, rtdetr
 from mqa_lib.datasets import keys_and_locks
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +52,25 @@ def write(path: Path) -> Path:
     """Write the example's page and return its path."""
     seen, lock = example()
     return explorer.export_html(seen, path, lock, "the bundled detector")
+
+
+def probes(path: Path, strides: tuple[int, ...] = (2,)) -> Path:
+    """Write a page with the bundled probes of some strides on one picture of notebook 1 and return its path."""
+    scene = keys_and_locks.draw_scene(0, 0, "val", probe.SIZE, probe.PAIRS, probe.RADII, probe.STEP)
+    layers = []
+    for stride in strides:
+        card = json.loads((probe.WEIGHTS / f"stride-{stride}.json").read_text())
+        said = f"kv_stride {stride}, {card['weights_are']}"
+        layers += record.capture(probe.load(stride), keys_and_locks.render(scene), weights_are=said)
+    seen = explorer.gather(layers, scene.pairs)[0]
+    lock = scene.pairs[0].lock
+    return explorer.export_html([seen], path, (lock.row, lock.column), "the bundled probe")
+
+
+def write_all(folder: Path) -> list[Path]:
+    """Write every explorer that the course's pages show into `folder` and return their paths."""
+    detector = write(folder / "explorer.html")
+    return [detector, probes(folder / "probe.html"), probes(folder / "strides.html", (1, 2, 4))]
 
 
 def picture(page: Path, path: Path) -> None:
