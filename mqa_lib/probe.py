@@ -36,6 +36,7 @@ CHANCE = 1 / len(keys_and_locks.COLOURS)
 ATTENTION = ("none", "mobile-mqa", "article")
 STRIDES = (1, 2, 4)  # of the keys and values of the probes that are bundled
 WEIGHTS = Path(__file__).parents[1] / "data" / "probe"
+REACH = 9  # pixels from the middle of a shape within which a key's centre counts as lying on it
 
 
 @dataclass(frozen=True)
@@ -248,10 +249,73 @@ def seed_table(
             yield case | {"accuracy": last.accuracy, "seconds": round(last.seconds, 1)}
 
 
+@torch.no_grad()
+def counted(probe: Probe, batch: Batch) -> dict[str, float]:
+    """Return what a probe's attention finds at all locks of many pictures, as shares and as bits.
+
+    `right`: locks whose colour is named right. `found`: locks for which the best head's strongest key is centred within
+    `REACH` pixels of the middle of the lock's own key, both ways; `found_by_any`: in some head; `chance`: where a key
+    were picked blindly. `entropy`: of the weights, in bits, the mean over heads; at most `most_entropy`.
+
+    Raises:
+        ValueError: The probe has no Mobile MQA.
+    """
+    if not isinstance(probe.attn, MobileMQA):
+        rule = "has no shared keys to look at"
+        raise checks.refuse("attention", probe.attention, rule, "Train `mobile-mqa`.")
+    probe.eval()
+    stride = probe.attn.kv_stride
+    rows, columns = cost.key_grid(GRID, GRID, stride)
+    centres = [torch.tensor([cost.key_centre(at, stride) for at in range(side)]) for side in (rows, columns)]
+    near, shares = [], []
+    for start in range(0, len(batch.pictures), 32):  # at stride 1 the weights of all would take long and much
+        part = batch.take(torch.arange(start, min(start + 32, len(batch.pictures))))
+        weights = probe.attn.weights(probe.norm(probe.stem(part.pictures / 255 - 0.5)))
+        shares.append(weights[part.lock_picture, :, part.lock_cell])
+        places = part.key_cell // GRID, part.key_cell % GRID
+        down, across = (
+            (place[:, None] - centre).abs() * CELL <= REACH
+            for place, centre in zip(places, centres, strict=True)
+        )
+        near.append((down[:, :, None] & across[:, None, :]).flatten(1))
+    on_key, read = torch.cat(near), torch.cat(shares)
+    hits = torch.stack([on_key.gather(1, head.argmax(-1, keepdim=True))[:, 0] for head in read.unbind(1)], 1)
+    bits = -(read * read.clamp_min(1e-30).log2()).sum(-1)
+    return {
+        "locks": len(on_key),
+        "keys": rows * columns,
+        "right": probe.accuracy(batch),
+        "found": hits.double().mean(0).max().item(),
+        "found_by_any": hits.any(1).double().mean().item(),
+        "chance": on_key.double().mean().item(),
+        "entropy": bits.double().mean().item(),
+        "most_entropy": float(np.log2(rows * columns)),
+    }
+
+
+def count_bundled(folder: str | Path = WEIGHTS, pictures: int = 256) -> Path:
+    """Count what the bundled probes find, where shapes lay in training and on every cell; write it.
+
+    Args:
+        folder: Where the weights are, and where `strides.json` goes.
+        pictures: Validation pictures of each kind.
+    """
+    rows = [
+        {"kv_stride": stride, "step": step, "pictures": pictures}
+        | counted(load(stride, folder), draw(pictures, seed=10_000, split="val", step=step))
+        for step in (STEP, CELL)
+        for stride in STRIDES
+    ]
+    made = {"made by": "python -m mqa_lib probe --weights", "commit": timing.commit()}
+    path = Path(folder) / "strides.json"
+    path.write_text(json.dumps({**made, "machine": timing.machine(), "rows": rows}, indent=1) + "\n")
+    return path
+
+
 def bundle(folder: str | Path = WEIGHTS, seed: int = 0, steps: int = 200) -> Iterator[Path]:
     """Return an iterator over the weights of a probe for each of `STRIDES`, trained and written as it is asked.
 
-    A card beside each file says how it was made, so that it can be made again.
+    A card beside each file says how it was made, so that it can be made again. Last comes what they find, counted.
 
     Args:
         folder: Where to write.
@@ -274,6 +338,7 @@ def bundle(folder: str | Path = WEIGHTS, seed: int = 0, steps: int = 200) -> Ite
             "made by": "python -m mqa_lib probe --weights",
         }
         yield save(probe, Path(folder) / f"stride-{stride}.safetensors", card)
+    yield count_bundled(folder)
 
 
 def save(probe: Probe, path: str | Path, card: dict[str, Any]) -> Path:
