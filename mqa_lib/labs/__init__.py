@@ -16,6 +16,7 @@ from mqa_lib.labs.costs import (
     shape_table,
 )
 from mqa_lib.labs.rooflines import RooflineLab, roofline
+from mqa_lib.labs.strides import StrideLab, stride_lab
 from mqa_lib.labs.tracer import ShapeTracer, shape_tracer
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Lab",
     "RooflineLab",
     "ShapeTracer",
+    "StrideLab",
     "bug_hunt",
     "comparison",
     "cost_lab",
@@ -36,4 +38,5 @@ __all__ = [
     "shape_table",
     "shape_tracer",
     "show",
+    "stride_lab",
 ]

@@ -20,6 +20,7 @@ from mqa_lib.plots.flow import layer_flow
 from mqa_lib.plots.inline import heat_colours, heat_png, note_figure, photo
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout, way_in
 from mqa_lib.plots.roof import roof
+from mqa_lib.plots.strides import stride_figure
 from mqa_lib.plots.style import (
     HEAT,
     PALETTE,
@@ -79,6 +80,7 @@ __all__ = [
     "seed_curves",
     "seed_curves_alt",
     "show",
+    "stride_figure",
     "time_ratios",
     "token_layout",
     "way_in",

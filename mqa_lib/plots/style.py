@@ -10,6 +10,7 @@ import seaborn as sns
 from cycler import cycler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
 # Okabe and Ito's palette: told apart with every common colour-vision deficiency.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -78,8 +79,14 @@ def _picture(canvas: FigureCanvasAgg) -> Any:
 def with_caption(fig: Figure, text: str) -> Figure:
     """Return the figure with a text beneath, for where it stands alone."""
     lines = textwrap.fill(text, int(fig.get_figwidth() * 14.3))
-    fig.set_figheight(fig.get_figheight() + 0.1 + 0.17 * (lines.count("\n") + 1))
+    before, more = fig.get_figheight(), 0.1 + 0.17 * (lines.count("\n") + 1)
+    fig.set_figheight(before + more)
     fig.supxlabel(lines, fontsize=9, x=0.01, ha="left")
+    if isinstance(fig.get_layout_engine(), PlaceHolderLayoutEngine):  # then nobody else makes room
+        for ax in fig.axes:
+            place = ax.get_position()
+            bottom, height = ((inches * before) / (before + more) for inches in (place.y0, place.height))
+            ax.set_position((place.x0, bottom + more / (before + more), place.width, height))
     return fig
 
 
