@@ -26,12 +26,15 @@ book: $(READY) ## the same pages in seconds, from the committed notebooks
 notebooks: $(READY) ## build and run the committed notebooks; ONLY=04 for one
 	@$(RUN) -m notebooks.build notebooks $(if $(ONLY),--only $(ONLY))
 
-# Two runs, because the shape checker rewrites what compiling, exporting and pickling have to see as it is.
+# Two runs, because the shape checker rewrites what compiling, exporting and pickling have to see as it is. Two processes
+# share each, but for the tests that measure the machine or wait for a browser, which run alone.
+PAIR := -n 2 --dist loadfile
 test: $(READY) ## run all tests
 	@$(RUN) -m tests.chromium
-	@$(RUN) -m pytest tests --ignore=tests/unhooked --jaxtyping-packages=mqa_lib,beartype.beartype; hooked=$$?; \
-	$(RUN) -m pytest tests/unhooked; plain=$$?; \
-	if [ $$hooked -gt $$plain ]; then exit $$hooked; else exit $$plain; fi
+	@$(RUN) -m pytest tests --ignore=tests/unhooked --jaxtyping-packages=mqa_lib,beartype.beartype $(PAIR); hooked=$$?; \
+	$(RUN) -m pytest tests/unhooked -m "not alone" $(PAIR); plain=$$?; \
+	$(RUN) -m pytest tests/unhooked -m alone; alone=$$?; \
+	exit $$((hooked > plain ? (hooked > alone ? hooked : alone) : (plain > alone ? plain : alone)))
 
 lab: $(READY) ## open JupyterLab on notebook 1
 	@$(RUN) -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/01_see_it_first.ipynb

@@ -13,6 +13,9 @@ from tests import chromium
 os.environ.setdefault("MQA_MODE", "quick")
 os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes with two threads each would wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 os.environ["MQA_PROGRESS"] = "off"  # tests are no readers
 
 

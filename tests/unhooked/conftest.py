@@ -9,6 +9,16 @@ from mqa_lib.datasets import keys_and_locks
 from tests.unhooked.explored import opened
 from tests.unhooked.test_explore import NANO
 
+ALONE = {"test_browser_explorer", "test_browser_labs", "test_browser_widget", "test_explorer_modes", "test_newcomer"}
+ALONE |= {"test_explorer_script", "test_kernels"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of files that measure the machine, or that wait for a browser and a server."""
+    for item in items:
+        if item.path.stem in ALONE:
+            item.add_marker("alone")
+
 
 @pytest.fixture(scope="session")
 def seen() -> explorer.Seen:
