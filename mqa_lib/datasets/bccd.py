@@ -8,6 +8,7 @@ Source: github.com/Shenggan/BCCD_Dataset
 """
 
 import errno
+import gzip
 import hashlib
 import json
 import os
@@ -99,7 +100,7 @@ def fetch(folder: str | Path, url: str = URL) -> Path:
                 path = member.name.partition("/")[2]  # the first folder is named after the commit
                 if path in wanted and (content := packed.extractfile(member)) is not None:
                     _write(folder / path, content.read())
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         archive.unlink()
         raise DataError(f"What came from {url} is no whole archive ({error}). Run the same again.") from error
     try:

@@ -29,6 +29,11 @@ class Converted:
     left_out: list[str] = field(default_factory=list)
 
 
+_COCO = {
+    "images": ("id", "file_name", "width", "height"),
+    "annotations": ("image_id", "category_id", "bbox"),
+    "categories": ("id", "name"),
+}
 Box = tuple[str, float, float, float, float]  # class, then left, top, right, bottom as shares of the picture
 
 
@@ -113,7 +118,16 @@ def from_coco(path: str | Path, out: str | Path) -> Converted:
     path = Path(path)
     files = [path] if path.suffix == ".json" else _coco_files(path)
     root = path.parent if path.suffix == ".json" else path
-    read = {_split_of(file.stem): _coco(file) for file in files}
+    read: dict[str, dict[str, Any]] = {}
+    named: dict[str, Path] = {}
+    for file in files:
+        split = _split_of(file)
+        if split in named:
+            both = " and ".join(str(one.relative_to(root)) for one in (named[split], file))
+            raise DataError(
+                f"{both} would both be `{split}`. Give the path of one file, or move the other away."
+            )
+        named[split], read[split] = file, _coco(file)
     if len(read) == 1:
         only = next(iter(read.values()))
         read = {"train": only, "val": only}
@@ -184,17 +198,40 @@ def _coco_files(path: Path) -> list[Path]:
     )
 
 
-def _split_of(stem: str) -> str:
-    return next((split for split in ("train", "test") if split in stem.lower()), "val")
+def _split_of(file: Path) -> str:
+    """Return the split that a COCO file's name says, or its folder's where all files have one name."""
+    for said in (file.stem.lower(), file.parent.name.lower()):
+        for split in ("train", "test", "val"):
+            if split in said:
+                return split
+    return "val"
 
 
 def _coco(file: Path) -> dict[str, Any]:
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
-        if not all(isinstance(said.get(key), list) for key in ("images", "annotations", "categories")):
+        if not all(isinstance(said.get(key), list) for key in _COCO):
             raise ValueError("it has no images, annotations and categories")
+        for kind, keys in _COCO.items():
+            for place, entry in enumerate(said[kind], start=1):
+                if lacking := [key for key in keys if key not in entry]:
+                    raise ValueError(f"entry {place} of its {kind} has no {lacking[0]}")
+                if kind == "images" and min(entry["width"], entry["height"]) < 1:
+                    raise ValueError(
+                        f"entry {place} of its images is {entry['width']}x{entry['height']} pixels"
+                    )
+        known = {entry["id"] for entry in said["categories"]}
+        for place, entry in enumerate(said["annotations"], start=1):
+            if entry["category_id"] not in known:
+                raise ValueError(
+                    f"entry {place} of its annotations is of category {entry['category_id']}, not listed"
+                )
+            if len(entry["bbox"]) != 4:
+                raise ValueError(
+                    f"entry {place} of its annotations has a bbox of {len(entry['bbox'])} numbers"
+                )
         return said
-    except (ValueError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, AttributeError, OSError) as error:
         raise DataError(
             f"{file.name} cannot be read as a file of COCO ({error}). Mend or remove it."
         ) from error
@@ -226,7 +263,18 @@ def _coco_pairs(
 def _write(out: Path, split: str, pairs: Iterable[tuple[Path, list[Box]]], names: Sequence[str]) -> None:
     for folder in ("images", "labels"):
         (out / folder / split).mkdir(parents=True, exist_ok=True)
+    taken: dict[str, Path] = {}
     for picture, boxes in pairs:
+        if taken.setdefault(picture.stem, picture) is not picture:
+            raise DataError(
+                f"{split}: {taken[picture.stem]} and {picture} would share the label file {picture.stem}.txt. "
+                "Rename one of them."
+            )
+        if unknown := sorted({box[0] for box in boxes} - set(names)):
+            raise DataError(
+                f"{split}: {picture.name} has objects of {', '.join(unknown)}, and the classes are {', '.join(names)}. "
+                "Mend its annotation, or name the class."
+            )
         there = out / "images" / split / picture.name
         if not there.exists():
             _link_or_copy(picture, there)

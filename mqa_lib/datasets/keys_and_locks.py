@@ -9,6 +9,7 @@ Random numbers come from `numpy.random.RandomState`, whose stream numpy has froz
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -292,7 +293,7 @@ def generate(
         f"--train {train} --val {val}" + (f" --test {test}" if test else "") + f" --seed {seed} --size {size}"
     )
     card["made by"] = f"python -m mqa_lib data generate ROOT {said}"
-    (root / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    _replace(root / "card.json", json.dumps(card, indent=2) + "\n")
     return root / "data.yaml"
 
 
@@ -331,14 +332,21 @@ def _write(root: Path, split: str, index: int, seed: int, size: int) -> None:
 def _write_yaml(root: Path, splits: list[str]) -> None:
     names = "\n".join(f"  {index}: {name}" for index, name in enumerate(CLASSES))
     rows = "\n".join(f"{split}: images/{split}" for split in splits)
-    (root / "data.yaml").write_text(f"# Keys & Locks, generated; see card.json\n{rows}\nnames:\n{names}\n")
+    _replace(root / "data.yaml", f"# Keys & Locks, generated; see card.json\n{rows}\nnames:\n{names}\n")
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file at one go: another process may be training on the set, and a kill leaves the one or the other."""
+    draft = file.with_suffix(f".{os.getpid()}.part")
+    draft.write_text(text)
+    draft.replace(file)
 
 
 def _check_same_set(root: Path, card: dict[str, object]) -> None:
     file = root / "card.json"
     if not file.exists():
         root.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(card) + "\n")
+        _replace(file, json.dumps(card) + "\n")
         return
     there = json.loads(file.read_text())
     if any(there.get(key) != card[key] for key in ("seed", "size", "fingerprint")):

@@ -101,6 +101,17 @@ def test_an_archive_that_is_cut_off_is_refused_and_fetched_again(archive, serve,
     bccd.check(bccd.fetch(tmp_path / "source", url))
 
 
+def test_an_archive_with_a_wrong_byte_is_refused_and_fetched_again(archive, serve, tmp_path):
+    broken = bytearray(archive)
+    broken[len(archive) // 2] ^= 255
+    url, _ = serve(bytes(broken))
+    with pytest.raises(DataError, match=r"no whole archive|another SHA-256|are missing"):
+        bccd.fetch(tmp_path / "source", url)
+    url, asked = serve(archive)
+    bccd.check(bccd.fetch(tmp_path / "source", url))
+    assert asked == [0]
+
+
 def test_without_a_network_it_says_what_to_do(tmp_path):
     with pytest.raises(ConnectionError, match=r"If there is no network here, fetch it where there is one"):
         bccd.fetch(tmp_path, "http://127.0.0.1:9/bccd.tar.gz")

@@ -105,6 +105,86 @@ def test_what_cannot_be_read_of_coco_is_named(tmp_path):
         convert.to_yolo(root, tmp_path / "out")
 
 
+def roboflow(root):
+    """Return a set whose three COCO files have one name, each in the folder of its split."""
+    for split, shade in (("train", 7), ("valid", 3), ("test", 5)):
+        (root / split).mkdir(parents=True)
+        Image.new("RGB", (40, 20), (shade, 0, 0)).save(root / split / f"{shade}.png")
+        said = {
+            "images": [{"id": 1, "file_name": f"{shade}.png", "width": 40, "height": 20}],
+            "annotations": [{"image_id": 1, "category_id": 1, "bbox": [10, 5, 10, 10]}],
+            "categories": [{"id": 1, "name": "hen"}],
+        }
+        (root / split / "_annotations.coco.json").write_text(json.dumps(said))
+    return root
+
+
+def test_coco_files_of_one_name_are_of_the_splits_of_their_folders(tmp_path):
+    report = yolo.checked(convert.to_yolo(roboflow(tmp_path / "set"), tmp_path / "out").path)
+    assert report.pictures == {"train": 1, "val": 1, "test": 1}
+    assert [file.name for file in sorted((tmp_path / "out/images").rglob("*.png"))] == [
+        "5.png",
+        "7.png",
+        "3.png",
+    ]
+
+
+def test_two_coco_files_of_one_split_are_named_and_none_is_dropped(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    shutil.copy(root / "annotations/instances_train2017.json", root / "annotations/person_train2017.json")
+    with pytest.raises(
+        yolo.DataError, match=r"instances_train2017\.json and .*person_train2017\.json would both be"
+    ):
+        convert.to_yolo(root, tmp_path / "out")
+
+
+COCO = [
+    (lambda said: said["annotations"][0].pop("bbox"), "entry 1 of its annotations has no bbox"),
+    (
+        lambda said: said["annotations"][0].update(category_id=5),
+        "entry 1 of its annotations is of category 5, not",
+    ),
+    (
+        lambda said: said["annotations"][1].update(bbox=[1, 2, 3]),
+        "entry 2 of its annotations has a bbox of 3 numbers",
+    ),
+    (lambda said: said["images"][0].update(width=0), "entry 1 of its images is 0x20 pixels"),
+    (lambda said: said["images"][0].pop("file_name"), "entry 1 of its images has no file_name"),
+    (lambda said: said.update(images=["a"]), "entry 1 of its images has no id"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), COCO)
+def test_an_entry_of_coco_that_cannot_be_is_named(tmp_path, damage, message):
+    file = write_coco(tmp_path / "coco") / "annotations/instances_train2017.json"
+    said = json.loads(file.read_text())
+    damage(said)
+    file.write_text(json.dumps(said))
+    with pytest.raises(
+        yolo.DataError, match=rf"instances_train2017\.json cannot be read .*\({message}.*Mend or remove"
+    ):
+        convert.to_yolo(tmp_path / "coco", tmp_path / "out")
+
+
+def test_a_class_that_is_not_in_the_list_is_named(tmp_path):
+    root = write_voc(tmp_path / "voc")
+    with pytest.raises(
+        yolo.DataError, match=r"train: a\.jpg has objects of hen, and the classes are egg, cow"
+    ):
+        convert.from_voc(root, tmp_path / "out", ["egg", "cow"])
+
+
+def test_pictures_that_would_share_a_label_file_are_named(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    file = root / "annotations/instances_train2017.json"
+    said = json.loads(file.read_text())
+    Image.new("RGB", (40, 20)).save(root / "train2017/7.jpg")
+    said["images"].append({"id": 8, "file_name": "7.jpg", "width": 40, "height": 20})
+    file.write_text(json.dumps(said))
+    with pytest.raises(yolo.DataError, match=r"7\.png and .*7\.jpg would share the label file 7\.txt"):
+        convert.to_yolo(root, tmp_path / "out")
+
+
 def test_formats_are_told_by_their_files(tmp_path):
     assert convert.kind_of(write_voc(tmp_path / "a")) == "voc"
     assert convert.kind_of(write_coco(tmp_path / "b")) == "coco"
