@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mqa_lib import locking
 from mqa_lib.experiments.grid import Grid, Run
 from mqa_lib.experiments.runner import Say, Train, keep, outcome, perform, record_of
 
@@ -41,8 +42,8 @@ def spread(
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
             ray.init(**quiet, include_dashboard=False) if address == LOCAL else ray.init(address, **quiet)
         # `max_retries` is for processes that die. An error of the training itself would only come again.
-        do = ray.remote(num_cpus=grid.threads, max_retries=_LIVES)(perform)
-        waiting = {do.remote(run, grid.name, grid.threads, work, run.title, None, train): run for run in todo}
+        do = ray.remote(num_cpus=grid.threads, max_retries=_LIVES)(_perform_alone)
+        waiting = {do.remote(run, grid.name, grid.threads, work, run.title, train): run for run in todo}
         while waiting:
             (done, *_), _ = ray.wait(list(waiting))
             run = waiting.pop(done)
@@ -52,8 +53,16 @@ def spread(
                 say(f"{run.title}: {str(error).strip().splitlines()[-1]}")
                 continue
             keep(record, record_of(places, run))
-            over = len(grid.runs) - len(waiting)
-            say(f"{over}/{len(grid.runs)} {run.title}: {outcome(record)}")
+            over = len(todo) - len(waiting)
+            say(f"{over}/{len(todo)} {run.title}: {outcome(record)}")
     finally:
         if own:
             ray.shutdown()
+
+
+def _perform_alone(
+    run: Run, experiment: str, threads: int, work: Path, title: str, train: Train | None
+) -> dict[str, Any]:
+    """Do what `perform` does, unless another process is at the same run: somebody may have started the grid twice."""
+    with locking.hold(work / experiment / f"{run.name}.lock"):
+        return perform(run, experiment, threads, work, title, None, train)

@@ -17,7 +17,7 @@ YAML file in YOLO format, seen from the grid's folder).
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ def read_grid(file: str | Path) -> Grid:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: It is no grid: an entry or a variant is not known, a number is none, or a run comes twice.
+        ValueError: It is no grid: an entry or a variant is not known, a number is none, a run comes twice, or arms of
+            one name are not alike.
     """
     import yaml
 
@@ -102,11 +103,7 @@ def read_grid(file: str | Path) -> Grid:
         for arm, own in said["arms"].items()
     }
     runs = tuple(_runs(arms, file.parent))
-    names = [run.name for run in runs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise checks.refuse(
-            "file", file.name, f"holds a run twice: {', '.join(twice)}", "Leave one of them out."
-        )
+    _check_told_apart(file, runs)
     threads = checks.positive("threads", said.get("threads", 1))
     return Grid(file.stem, threads, runs)
 
@@ -117,9 +114,7 @@ def _runs(arms: Mapping[str, dict[str, Any]], home: Path) -> Iterator[Run]:
     settable = [field.name for field in fields(Recipe) if field.name not in ("model", "seed")]
     for arm, said in arms.items():
         _entries("schedule", said["schedule"], settable)
-        if said["schedule"].keys() & {"epochs", "imgsz", "batch"}:
-            for key in ("epochs", "imgsz", "batch"):
-                checks.positive(key, said["schedule"].get(key, 1))
+        _check_schedule(said["schedule"])
         for key in ("variants", "seeds"):
             if not isinstance(said.get(key), list) or not said[key]:
                 raise checks.refuse(
@@ -138,6 +133,58 @@ def _runs(arms: Mapping[str, dict[str, Any]], home: Path) -> Iterator[Run]:
                 decides = json.dumps([known, data[arm][1]], sort_keys=True, default=str)
                 identity = hashlib.sha256(decides.encode()).hexdigest()[:8]
                 yield Run(said.get("as", arm), recipe, data[arm][0], identity)
+
+
+def _check_schedule(schedule: dict[str, Any]) -> None:
+    """Refuse now what a training would only stumble over when its turn comes.
+
+    Raises:
+        ValueError: A number is none, or too small.
+    """
+    for key, value in schedule.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key == "keeps_pairs":
+            if not isinstance(value, bool):
+                raise checks.refuse(
+                    key, value, "must be true or false", "Write one of the two, without quotes."
+                )
+        elif key == "lr0":
+            if not number or not 0 < value < float("inf"):
+                way_out = "Write it as 0.0005; YAML takes 5e-4 for a word."
+                raise checks.refuse(key, value, "must be a number above 0", way_out)
+        else:
+            least = 0 if key == "pretrain_pictures" else 1
+            if not number or isinstance(value, float) or value < least:
+                rule = f"must be a whole number of at least {least}"
+                raise checks.refuse(key, value, rule, f"Use {least} or more.")
+    pictures, batch = (
+        schedule.get(key, least) for key, least in (("pretrain_pictures", 0), ("pretrain_batch", 1))
+    )
+    if 0 < pictures < batch:
+        rule = f"must be at least one step of `pretrain_batch` (={batch})"
+        raise checks.refuse("pretrain_pictures", pictures, rule, f"Use {batch} or more, or 0 for none.")
+
+
+def _check_told_apart(file: Path, runs: Sequence[Run]) -> None:
+    """Refuse runs whose records could not be told apart, or would be taken for seeds of one recipe and are not.
+
+    Raises:
+        ValueError: A run comes twice, or arms that share a name differ in more than in variants and seeds.
+    """
+    titles = [run.title for run in runs]
+    if twice := sorted({run.name for run in runs if titles.count(run.title) > 1}):
+        raise checks.refuse(
+            "file",
+            file.name,
+            f"holds a run twice: {', '.join(twice)}",
+            "Leave one of them out, or name its arm anew.",
+        )
+    schedules: dict[str, Any] = {}
+    for run in runs:
+        own = run.data, {key: value for key, value in run.recipe.items() if key not in ("model", "seed")}
+        if schedules.setdefault(run.arm, own) != own:
+            rule = "names arms that differ in schedule or data, so their runs would be compared as if they were alike"
+            raise checks.refuse("as", run.arm, rule, "Give each of them a name of its own.")
 
 
 def _entries(where: str, said: Any, known: Any) -> dict[str, Any]:

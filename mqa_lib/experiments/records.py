@@ -7,20 +7,47 @@ from statistics import median
 from typing import Any
 
 from mqa_lib import checks
+from mqa_lib.experiments.grid import read_grid
 
 
-def read_runs(folder: str | Path) -> list[dict[str, Any]]:
+def read_runs(folder: str | Path, grid: str | Path | None = None) -> list[dict[str, Any]]:
     """Return the records of a folder such as `data/runs/keys-and-locks`, ordered by file name.
+
+    Args:
+        folder: Where they are.
+        grid: The file of a grid, to have the records of its runs alone: after a change of the grid a folder holds
+            those of the older one, too.
 
     Raises:
         FileNotFoundError: The folder does not exist or holds no record.
+        ValueError: A record is cut off or broken.
     """
     files = sorted(Path(folder).glob("*.json"))
+    if grid is not None:
+        names = {run.name for run in read_grid(grid).runs}
+        files = [file for file in files if file.stem in names]
     if not files:
+        of = "" if grid is None else f" of {Path(grid).name}"
         raise FileNotFoundError(
-            f"`folder` (={folder}) holds no record (*.json). Make them with `python -m mqa_lib compare`."
+            f"`folder` (={folder}) holds no record{of} (*.json). Make them with `python -m mqa_lib compare`."
         )
-    return [json.loads(file.read_text()) for file in files]
+    return [read_record(file) for file in files]
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """Return the record in a file.
+
+    Raises:
+        ValueError: The file is cut off or broken, as a machine that lost its power may leave it.
+    """
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("it holds no entries")
+        return record
+    except ValueError as error:
+        way_out = "Remove it, and run its grid again: what was trained is kept."
+        raise checks.refuse("record", file, f"is cut off or broken ({error})", way_out) from error
 
 
 def best_epoch(record: dict[str, Any]) -> dict[str, Any]:

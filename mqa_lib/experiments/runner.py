@@ -14,7 +14,7 @@ from typing import Any
 from mqa_lib import checks, locking
 from mqa_lib.datasets import bccd, keys_and_locks
 from mqa_lib.experiments.grid import Grid, Run, read_grid
-from mqa_lib.experiments.records import best_epoch, run_seconds
+from mqa_lib.experiments.records import best_epoch, read_record, run_seconds
 
 # Takes recipe, data and folder, then options as `mqa_lib.rtdetr.train.train` has them; returns a record.
 Train = Callable[..., dict[str, Any]]
@@ -49,17 +49,22 @@ def compare(
         only: Do the runs alone whose title has this in it, such as "nano-stock, pretrained, seed 0".
 
     Raises:
-        ValueError: The grid is not one, or no run of it is meant by `only`; nothing has been started.
+        ValueError: The grid is not one, no run of it is meant by `only`, or `minutes` are given for a cluster; nothing
+            has been started. Or a record is cut off.
         Busy: Another grid is at work on this machine.
         OSError: The disk is full. The same call goes on when there is room.
     """
     grid, say = read_grid(file), say or _print
     work, places = Path(work).absolute(), Path(records) / grid.name
+    if ray is not None and minutes is not None:
+        raise checks.refuse(
+            "minutes", minutes, "is not known on a cluster", "Leave out one of `--slice` and `--ray`."
+        )
     meant = [run for run in grid.runs if only in run.title]
     if not meant:
         titles = "; ".join(run.title for run in grid.runs)
         raise checks.refuse("only", only, "is in the title of no run", f"The runs are: {titles}.")
-    todo = [run for run in meant if not record_of(places, run).exists()]
+    todo = [run for run in meant if not _has_record(places, run)]
     _say_older(grid, places, say)
     say(f"{grid.name}: {len(meant)} runs, {len(meant) - len(todo)} of them done.")
     with contextlib.nullcontext() if together else _alone():
@@ -78,6 +83,16 @@ def compare(
 def record_of(places: Path, run: Run) -> Path:
     """Return where the record of a run is kept."""
     return places / f"{run.name}.json"
+
+
+def _has_record(places: Path, run: Run) -> bool:
+    """Return whether a run is over, and so not to be done again.
+
+    Raises:
+        ValueError: Its record is cut off.
+    """
+    file = record_of(places, run)
+    return file.exists() and bool(read_record(file))
 
 
 def _one_by_one(
@@ -151,7 +166,12 @@ def keep(record: dict[str, Any], file: Path) -> bool:
         return False
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(f".{os.getpid()}.part")
-    draft.write_text(json.dumps(record, indent=1) + "\n")
+    with draft.open("w", encoding="utf-8") as written:
+        written.write(json.dumps(record, indent=1) + "\n")
+        written.flush()
+        os.fsync(
+            written.fileno()
+        )  # else a machine that loses its power may keep the name and not what is in it
     draft.replace(file)
     return True
 
@@ -186,7 +206,7 @@ def time_left(grid: Grid, places: Path) -> str:
         file = record_of(places, run)
         if not file.exists():
             open_runs.append(run)
-        elif (record := json.loads(file.read_text())).get("finished"):
+        elif (record := read_record(file)).get("finished"):
             known.setdefault(run.recipe["model"], []).append(run_seconds(record))
     if not known:
         return ""

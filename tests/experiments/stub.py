@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 GRID = """
@@ -32,8 +33,11 @@ def epoch(number: int, score: float = 0.5) -> dict:
     return numbers | {"mAP50": score, "mAP50-95": score / 2}
 
 
-def training(die_at=None, nan_at=None, victim="rtdetr-nano-stock", seed=0):
-    """Return a training that writes its epochs as ours does; one run of it dies once, or meets a NaN."""
+def training(die_at=None, nan_at=None, victim="rtdetr-nano-stock", seed=0, meet=None):
+    """Return a training that writes its epochs as ours does; one run of it dies once, or meets a NaN.
+
+    With a folder to `meet` in, the runs of the first two processes wait until both have begun.
+    """
 
     def train(recipe, data, folder, after_epoch=None, **_):
         file = folder / "record.json"
@@ -42,6 +46,11 @@ def training(die_at=None, nan_at=None, victim="rtdetr-nano-stock", seed=0):
         if file.exists():
             record = json.loads(file.read_text())
         record["processes"].append(os.getpid())
+        deadline = time.monotonic() + 60
+        while meet is not None and len(list(meet.glob("*"))) < 2 and time.monotonic() < deadline:
+            meet.mkdir(exist_ok=True)
+            (meet / str(os.getpid())).touch()
+            time.sleep(0.01)
         chosen = recipe["model"] == victim and recipe["seed"] == seed
         for number in range(len(record["epochs"]) + 1, recipe["epochs"] + 1):
             if chosen and number == nan_at:

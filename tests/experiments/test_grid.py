@@ -64,6 +64,25 @@ WRONG = [
     ("arms:", "legs:", r"`file` \(=legs\) is not known there. Use one of: data, schedule, seeds"),
     ("variants: [", "variants: [rtdetr-nano-stock, ", r"holds a run twice: rtdetr-nano-stock-plain-seed0"),
     ("data:", "data: [", r"is not YAML in UTF-8"),
+    (
+        "batch: 8",
+        "batch: 8, lr0: 5e-4",
+        r"`lr0` \(=5e-4\) must be a number above 0. .*YAML takes 5e-4 for a word",
+    ),
+    ("batch: 8", "batch: 8, lr0: 0", r"`lr0` \(=0\) must be a number above 0"),
+    ("batch: 8", "batch: 8, keeps_pairs: 'no'", r"`keeps_pairs` \(=no\) must be true or false"),
+    ("batch: 8", "batch: 8, pretrain_pictures: -1", r"`pretrain_pictures` \(=-1\) must be a whole number"),
+    (
+        "batch: 8",
+        "batch: 8, pretrain_pictures: many",
+        r"`pretrain_pictures` \(=many\) must be a whole number",
+    ),
+    (
+        "batch: 8",
+        "batch: 8, pretrain_pictures: 63, pretrain_batch: 64",
+        r"`pretrain_pictures` \(=63\) must be at least",
+    ),
+    ("batch: 8", "batch: 8.5", r"`batch` \(=8.5\) must be a whole number"),
 ]
 
 
@@ -71,6 +90,26 @@ WRONG = [
 def test_what_is_wrong_is_said_before_anything_starts(tmp_path, old, new, message):
     with pytest.raises(ValueError, match=message):
         read_grid(write_grid(tmp_path, GRID.replace(old, new)))
+
+
+ARMS = [
+    (
+        "schedule: {epochs: 2}, seeds: [0]",
+        r"holds a run twice: .*Leave one of them out, or name its arm anew",
+    ),
+    ("schedule: {epochs: 2}, seeds: [7]", r"`as` \(=plain\) names arms that differ in schedule or data"),
+    ("data: {keys_and_locks: {}}, seeds: [7]", r"`as` \(=plain\) names arms that differ in schedule or data"),
+]
+
+
+@pytest.mark.parametrize(("more", "message"), ARMS)
+def test_arms_that_share_a_name_and_are_not_alike_are_refused(tmp_path, more, message):
+    """Their records would be taken for seeds of one variant, or for rivals under one schedule."""
+    text = GRID + f"  late: {{as: plain, variants: [rtdetr-nano-stock], {more}}}\n"
+    with pytest.raises(ValueError, match=message):
+        read_grid(write_grid(tmp_path, text))
+    alike = GRID + "  late: {as: plain, variants: [rtdetr-nano-stock], seeds: [7]}\n"
+    assert [run.arm for run in read_grid(write_grid(tmp_path, alike)).runs] == ["plain"] * 5
 
 
 def test_a_grid_or_data_that_do_not_exist_are_named(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mqa_lib.experiments import conclusion, curves, overview, paired, scores, summary_table
+from mqa_lib.experiments import conclusion, curves, failed, overview, paired, scores, summary_table
 from mqa_lib.experiments.statistics import bootstrap
 from tests.experiments.stub import epoch
 
@@ -42,6 +42,47 @@ def test_arms_are_told_apart_and_two_records_of_one_seed_are_refused():
     assert scores(records, "mAP50") == {"a, long": {0: 0.3}, "a, short": {0: 0.4}}
     with pytest.raises(ValueError, match=r"`records` \(=a, long, seed 0\) is there twice"):
         scores([records[0], records[0]], "mAP50")
+
+
+def test_runs_that_differ_in_more_than_seed_and_variant_are_not_taken_for_alike():
+    first = record("a", 0, [0.3], data={"name": "x", "made by": "one version"})
+    longer = record("a", 1, [0.4], data=first["data"])
+    longer["recipe"] = {**longer["recipe"], "epochs": 99}
+    with pytest.raises(
+        ValueError, match=r"`records` \(=a\) has runs of more than one recipe. Give the records of one"
+    ):
+        scores([first, longer], "mAP50")
+    with pytest.raises(
+        ValueError, match=r"`records` \(=x and y\) are of other data, so their scores cannot be"
+    ):
+        scores([first, record("b", 0, [0.4], data={"name": "y"})], "mAP50")
+    reworded = record("b", 0, [0.4], data={"name": "x", "made by": "another"})
+    assert scores([first, reworded], "mAP50") == {"a": {0: 0.3}, "b": {0: 0.4}}
+
+
+def test_runs_that_failed_are_counted_and_never_silently_left_out():
+    lost = {"finished": False, "failed": {"reason": "nan", "last good epoch": 0}}
+    records = [record("a", 0, [0.4]), {**record("a", 3, [0.9]), **lost}, {**record("b", 5, []), **lost}]
+    assert failed(records) == {"a": [3], "b": [5]}
+    rows = overview(records, ["mAP50"]).splitlines()[2:]
+    assert rows == ["| a | 1, 1 failed | 0.400 (0.400 to 0.400) | 1 |", "| b | 0, 1 failed | — | — |"]
+
+
+@pytest.mark.parametrize(("count", "share"), [(2, 0.47), (3, 0.67), (5, 0.84)])
+def test_the_interval_holds_the_mean_as_often_as_its_docstring_says(count, share):
+    drawn = np.random.RandomState(11).standard_normal((400, count))
+    held = [low <= 0 <= high for low, high in map(bootstrap, drawn)]
+    assert np.mean(held) == pytest.approx(share, abs=0.05)
+    assert f"{share:.0%}".replace("%", " %") in bootstrap.__doc__
+
+
+def test_of_several_comparisons_it_is_said_how_many_agree_by_chance():
+    """Two out of eight patterns of three signs agree, so of four comparisons one is expected to."""
+    found = {"a": dict.fromkeys(range(3), 0.0)} | {name: dict.fromkeys(range(3), 1.0) for name in "bcde"}
+    assert "about 1.0 of 4 such comparisons would agree by chance" in conclusion(paired(found, "a"), "mAP50")
+    assert "such comparisons would" not in conclusion(
+        paired({name: found[name] for name in "ab"}, "a"), "mAP50"
+    )
 
 
 def test_pictures_and_cpu_seconds_begin_with_those_of_the_pretraining():
@@ -87,7 +128,8 @@ SAID = [
         {0: 0.4, 1: 0.3, 2: 0.2},
         "higher with 0 of 3 seeds, by -0.300 to -0.100. All seeds agree that it scores less",
     ),
-    ({0: 0.6, 1: 0.4, 2: 0.6}, "higher with 2 of 3 seeds, by -0.100 to +0.100. The seeds disagree"),
+    ({0: 0.6, 1: 0.4, 2: 0.6}, "higher with 2 of 3 seeds, by -0.100 to +0.100. The seeds do not all agree"),
+    ({0: 0.6, 1: 0.5, 2: 0.6}, "higher with 2 of 3 seeds, by +0.000 to +0.100. The seeds do not all agree"),
     ({0: 0.6, 1: 0.7}, "With fewer than 3 seeds that is an observation, not a result."),
     ({0: 0.6, 1: float("nan"), 2: 0.7}, "nothing can be said"),
 ]
@@ -114,3 +156,9 @@ def test_the_table_has_median_range_and_interval():
         "| a | 3 | 0.500 (0.500 to 0.500) | — |",
         "| b | 3 | 0.750 (0.750 to 0.750) | +0.250 [+0.250, +0.250] |",
     ]
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, "+0.250 (1 seed)"), (2, "+0.250 (2 seeds)")])
+def test_fewer_than_three_seeds_have_no_interval(seeds, said):
+    found = {"a": dict.fromkeys(range(3), 0.5), "b": dict.fromkeys(range(seeds), 0.75)}
+    assert summary_table(found, "a", "mAP50").splitlines()[-1].endswith(f"| {said} |")
