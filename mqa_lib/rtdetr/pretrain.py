@@ -25,7 +25,7 @@ from mqa_lib.datasets import keys_and_locks
 from mqa_lib.datasets.keys_and_locks import CLASSES, Scene
 from mqa_lib.rtdetr import article
 from mqa_lib.rtdetr.build import MODELS, content_of, load
-from mqa_lib.rtdetr.trainer import Paused
+from mqa_lib.rtdetr.trainer import Diverged, Paused
 from mqa_lib.rtdetr.weights import as_checkpoint
 
 STRIDES = (8, 16)
@@ -139,8 +139,13 @@ class _Session:
             F.cross_entropy(scores, cells(scenes, stride), weight, ignore_index=_IGNORED)
             for scores, stride in zip(self.network(x), STRIDES, strict=True)
         ]
+        loss = torch.stack(losses).sum()
+        if not loss.isfinite():
+            raise Diverged(
+                f"The loss is {loss.item()} in step {self.step + 1} of the backbone's pretraining."
+            )
         self.optimiser.zero_grad()
-        torch.stack(losses).sum().backward()
+        loss.backward()
         self.optimiser.step()
         self.schedule.step()
         self.step += 1
@@ -183,7 +188,8 @@ def pretrain(
         pause: Asked after every tenth; if it returns true, the training stops there.
 
     Raises:
-        ValueError: `model` is not a nano model of ours, or a number is smaller than 1.
+        ValueError: `model` is not a nano model of ours, a number is smaller than 1, or there is not one step to do.
+        Diverged: The loss is not finite; what the last whole tenth had reached is kept.
         Paused: `pause` returned true.
     """
     from tqdm.auto import tqdm
@@ -191,6 +197,9 @@ def pretrain(
     nano = [name for name in MODELS if name.startswith("rtdetr-nano")]
     checks.one_of("model", model, nano)
     steps = checks.positive("pictures", pictures) // checks.positive("batch_size", batch_size)
+    if not steps:
+        rule = f"must be at least one step of `batch_size` (={batch_size})"
+        raise checks.refuse("pictures", pictures, rule, f"Use {batch_size} or more.")
     path = Path(path)
     torch.manual_seed(seed)
     detector = load(model)

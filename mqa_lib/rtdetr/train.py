@@ -35,8 +35,11 @@ class _Recorder:
         if path.exists():
             self.record |= read_record(path)  # commit and machine stay those that it began with
 
-    def on_train_start(self, _: Trainer) -> None:
+    def on_train_start(self, trainer: Trainer) -> None:
         self.cpu_start = time.process_time()
+        # What was gone on with is not quite what it would be unstopped: weights come back in half precision.
+        if trainer.start_epoch:
+            self.record["resumed after"] = [*self.record.get("resumed after", []), trainer.start_epoch]
 
     def epoch_measured(self, trainer: Trainer) -> None:
         done = [entry for entry in self.record["epochs"] if entry["epoch"] <= trainer.epoch]

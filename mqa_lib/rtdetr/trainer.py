@@ -2,9 +2,11 @@
 
 import shutil
 from copy import copy
+from typing import Any
 
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import init_seeds
 
 from mqa_lib.rtdetr import colours
 
@@ -35,6 +37,18 @@ class Trainer(RTDETRTrainer):
             self.resume = True  # read by nothing but that; what the processes are told stands in `args`
         super().train()
 
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Go on from a checkpoint, with random numbers of its epoch's own.
+
+        Otherwise every stretch of a training that is done in slices would show the pictures in the order of the first
+        epoch, flipped as they were there.
+        """
+        super().resume_training(ckpt)
+        if self.start_epoch:
+            seed = self.args.seed + 1 + RANK + 1_000_003 * self.start_epoch
+            init_seeds(seed % 2**32, deterministic=self.args.deterministic)
+            self.train_loader.generator.manual_seed(seed)
+
     def get_validator(self) -> colours.Validator:
         """Return a validator that also counts the colours of locks."""
         options = {"save_dir": self.save_dir, "args": copy(self.args), "_callbacks": self.callbacks}
@@ -64,9 +78,11 @@ class Trainer(RTDETRTrainer):
             ) from error
         finally:
             self.last, self.best = places["last"], places["best"]
-        for name, draft in drafts.items():
-            if draft.exists():
-                draft.replace(places[name])
+        # The best one first: after a kill between the two the resumed epoch is done anew, and may be the best again.
+        # The other way round it would count as done, and the record would name a best epoch whose weights are gone.
+        for name in ("best", "last"):
+            if drafts[name].exists():
+                drafts[name].replace(places[name])
         return saved
 
     def final_eval(self) -> None:

@@ -10,7 +10,7 @@ from mqa_lib import rtdetr
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.rtdetr import article, evaluate, pretrain
 from mqa_lib.rtdetr.colours import LockColours, count, lock_classes
-from mqa_lib.rtdetr.trainer import Paused
+from mqa_lib.rtdetr.trainer import Diverged, Paused
 
 ROOT = Path(__file__).parents[2]
 LOCKS = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]])
@@ -66,6 +66,23 @@ def test_a_pretraining_that_was_stopped_ends_as_one_that_was_not(tmp_path):
         assert [said[key] for said in parts["history"]] == [said[key] for said in whole["history"]]
     assert parts["history"][0]["seconds"] < parts["history"][1]["seconds"] < parts["history"][2]["seconds"]
     assert not (tmp_path / "parts.part").exists()
+
+
+def test_a_pretraining_without_a_single_step_or_with_a_loss_that_is_no_number_is_refused(
+    tmp_path, monkeypatch
+):
+    wanted = {"model": "rtdetr-nano-stock", "path": tmp_path / "kept.pt", "batch_size": 2}
+    with pytest.raises(
+        ValueError, match=r"`pictures` \(=1\) must be at least one step of `batch_size` \(=2\).*Use 2"
+    ):
+        pretrain.pretrain(pictures=1, **wanted)
+    entropy = pretrain.F.cross_entropy
+    monkeypatch.setattr(
+        pretrain.F, "cross_entropy", lambda *given, **how: entropy(*given, **how) * float("nan")
+    )
+    with pytest.raises(Diverged, match="The loss is nan in step 1 of the backbone's pretraining"):
+        pretrain.pretrain(pictures=4, **wanted)
+    assert not (tmp_path / "kept.pt").exists()
 
 
 def test_models_with_the_same_backbone_share_its_pretraining(tmp_path, monkeypatch):

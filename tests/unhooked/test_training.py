@@ -229,6 +229,58 @@ def test_a_training_stops_after_an_epoch_where_it_is_told_and_goes_on(data, tmp_
     assert numbers(again) == [1, 2, 3] and again["finished"] and again["epochs"][0] == record["epochs"][0]
 
 
+def test_variants_see_the_same_pictures_in_one_order_and_a_resumed_run_goes_through_them_anew(
+    data, tmp_path, monkeypatch
+):
+    """The pictures as the network gets them, turned over or not: alike for a seed, another order for another one."""
+    seen = []
+    prepare = Trainer.preprocess_batch
+
+    def noted(trainer, batch):
+        if trainer.model.training:
+            seen.append([round(float(picture.float().std()), 3) for picture in batch["img"]])
+            seen[-1] += [picture.float()[:, :, :32].mean().item() for picture in batch["img"]]
+        return prepare(trainer, batch)
+
+    def shown(model, seed=0, stop=False):
+        seen.clear()
+        recipe = Recipe(model, seed, epochs=2, imgsz=64, batch=8)
+        folder = tmp_path / f"{model}{seed}"
+        record = train(recipe, data, folder, after_epoch=lambda _: stop)
+        return list(seen), record
+
+    monkeypatch.setattr(Trainer, "preprocess_batch", noted)
+    theirs, whole = shown("rtdetr-nano-mobile-mqa")
+    ours, _ = shown("rtdetr-nano-stock", stop=True)
+    again, record = shown("rtdetr-nano-stock")
+    assert len(theirs) == 8 and len(ours) == len(again) == 4
+    assert ours == theirs[:4] != theirs[4:]
+    assert again not in (theirs[:4], shown("rtdetr-nano-stock", seed=1, stop=True)[0])
+    assert shown("rtdetr-nano-stock", seed=2, stop=True)[0] != ours
+    assert record["resumed after"] == [1] and "resumed after" not in whole
+
+
+def test_a_kill_between_the_checkpoints_never_leaves_a_best_one_that_the_record_does_not_know(
+    data, tmp_path, monkeypatch
+):
+    """The last one's place is taken last: until then the epoch is not done, and is done anew."""
+    replace, folder = Path.replace, tmp_path / "run"
+
+    def killed(self, target):
+        if Path(target).name == "last.pt" and (folder / "weights/last.pt").exists():
+            raise Killed
+        return replace(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", killed)
+        train(RECIPE, data, folder)
+    assert load_checkpoint(folder / "weights/last.pt")[1]["epoch"] == 0
+    best = load_checkpoint(folder / "weights/best.pt")[1]
+    rated = {epoch["epoch"] - 1: epoch["mAP50-95"] for epoch in epochs(folder)}
+    assert best["epoch"] == max(rated, key=rated.get)
+    assert train(RECIPE, data, folder)["finished"]
+
+
 def test_a_loss_that_is_no_number_stops_a_training_that_is_told_so(data, tmp_path, monkeypatch):
     loss = RTDETRDetectionModel.loss
 
