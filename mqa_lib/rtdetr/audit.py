@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from ultralytics.nn.modules import AIFI
 from ultralytics.nn.tasks import RTDETRDetectionModel, yaml_model_load
 from ultralytics.utils.torch_utils import get_flops
 
 from mqa_lib import checks, cost
+from mqa_lib.attention import MobileMQA
 from mqa_lib.cost import Cost
-from mqa_lib.rtdetr import build
+from mqa_lib.rtdetr import build, fit
 from mqa_lib.rtdetr.article import KEY_DIM, NUM_HEADS
 from mqa_lib.rtdetr.carry import place_rows
 
@@ -203,6 +205,24 @@ def backbone_rows(network: nn.Module, size_px: int = 64) -> list[BackboneRow]:
         text = f"[{source}, {repeats}, {kind}, {arguments}]"
         found.append(BackboneRow(text, kind, type(row).__module__, size_px // x.shape[-1], row.i in sources))
     network.train(training)
+    return found
+
+
+def places(network: RTDETRDetectionModel, size_px: int = 160) -> dict[int | str, str]:
+    """Return what attention a network has at each stride of its backbone and in its encoder, found by running it.
+
+    Args:
+        network: An RT-DETR whose rows can run one by one.
+        size_px: Side of the square picture that it is run on.
+    """
+    found: dict[int | str, str] = {}
+    for index, _, made in fit.steps(network.model, torch.zeros(1, 3, size_px, size_px)):
+        layers = [each for each in network.model[index].modules() if isinstance(each, MobileMQA | AIFI)]
+        if layers and isinstance(made, Tensor):
+            behind = index >= len(network.yaml["backbone"])
+            halved = ", keys halved" if getattr(layers[0], "kv_stride", 1) == 2 else ""
+            place = "encoder" if behind else size_px // made.shape[-1]
+            found[place] = f"{len(layers)} × {type(layers[0]).__name__}{halved}"
     return found
 
 

@@ -75,6 +75,14 @@ def test_the_article_s_network_costs_what_the_formula_says_more_than_the_stock_o
     assert more == pytest.approx(audit.article_gflops(96))
 
 
+def test_the_places_of_attention_are_found_by_stride_and_in_the_encoder():
+    assert audit.places(audit.one_class("rtdetr-nano-mobile-mqa"), 128) == {
+        8: "1 × MobileMQA, keys halved",
+        16: "1 × MobileMQA",
+        "encoder": "1 × AIFI",
+    }
+
+
 def test_a_network_starts_as_the_stock_one_when_its_weights_are_carried_over():
     stock, mobile = (audit.one_class(f"rtdetr-nano-{name}").eval() for name in ("stock", "mobile-mqa"))
     for row in mobile.model:
