@@ -80,7 +80,7 @@ def test_a_source_runs_from_top_to_bottom_in_quick_mode(name, monkeypatch):
     assert run.result and run.seconds < 60 * MINUTES_EACH
 
 
-CONVERTED = [name for name in NAMES if taught.exercises(sources.read(name))]
+CONVERTED = [name for name in NAMES if "### Exercise " in (sources.SOURCES / f"{name}.py").read_text()]
 
 
 @pytest.mark.parametrize("name", CONVERTED)
