@@ -1,6 +1,7 @@
 """What every lab is made of: controls, one picture with its words, a sentence, a table, and a twin without a kernel."""
 
 import base64
+import gc
 import html
 from collections.abc import Sequence
 from typing import Any
@@ -58,6 +59,8 @@ class Lab(widgets.VBox):
 
     def redraw(self, _change: object = None) -> None:
         """Show what the controls ask for now."""
+        collecting = gc.isenabled()
+        gc.disable()  # a full collection takes longer than a picture, and old figures bring it on
         try:
             fig, alt = self.draw()
             picture, said, table = image(fig, alt), self.say(), self.rows()
@@ -65,6 +68,9 @@ class Lab(widgets.VBox):
             told = html.escape(f"{type(error).__name__}: {error}")
             self.said.value = f'<p role="alert"><strong>This cannot be shown.</strong> {told}</p>'
             raise
+        finally:
+            if collecting:
+                gc.enable()
         self.alt, self.picture.value, self.table.value = alt, picture, table
         self.said.value = f'<p role="status">{html.escape(said)}</p>'
 
@@ -84,7 +90,8 @@ class Lab(widgets.VBox):
             "image/png": base64.b64encode(png).decode(),
             "text/plain": words,
         }
-        display(data, metadata={"image/png": {"alt": words}}, raw=True)
+        width = int(self.draw()[0].get_figwidth() * 100)
+        display(data, metadata={"image/png": {"alt": words, "width": width}}, raw=True)
         if self.table.value:
             folded = (
                 f"<details><summary>These numbers, without a kernel</summary>{self.table.value}</details>"

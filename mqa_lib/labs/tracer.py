@@ -80,7 +80,12 @@ class ShapeTracer(base.Lab):
     def rows(self) -> str:
         """Return every operation as a row."""
         done = [each for each in self.operations if self.every.value or each.moved]
-        return table(done, "What ran, in this order (batch of 1, float32)")
+        priced = formula(**self.chosen)
+        return table(
+            done,
+            "What ran, in this order, for one picture in float32. The formulas of mqa_lib.cost, which run nothing, say"
+            f" {priced.params:,} parameters and {priced.macs:,} MACs.",
+        )
 
 
 def shape_tracer(
@@ -95,6 +100,13 @@ def shape_tracer(
 ) -> ShapeTracer:
     """Return the lab, started at these sizes."""
     return ShapeTracer(height, width, dim, num_heads, key_dim, query_strides, kv_stride, memory_format)
+
+
+def formula(
+    height: int, width: int, dim: int, num_heads: int, key_dim: int, query_strides: int, kv_stride: int
+) -> cost.Cost:
+    """Return what the closed form says of a layer of these sizes; the arguments are `traced`'s."""
+    return cost.mobile_mqa(dim, height, width, num_heads, key_dim, key_dim, query_strides, kv_stride)
 
 
 @cache
@@ -182,11 +194,11 @@ def why(
             )
         if query_strides > 1 and extent % query_strides:
             count, rest = -(-extent // query_strides), extent % query_strides
+            wide = count * query_strides
             said.append(
                 f"{extent} {axis} pooled by {query_strides} give {count} of queries: the last window is cut off by the"
-                f" border and averages the {rest} it has. Enlarging makes {count * query_strides} of them, and"
-                f" {count * query_strides - extent} too many {'is' if count * query_strides - extent == 1 else 'are'}"
-                " cut away."
+                f" border and averages the {rest} of {query_strides} that it has. Enlarging makes {wide} of them, and"
+                f" what is beyond {extent} is cut away."
             )
     return said
 
@@ -208,6 +220,19 @@ def table(done: list[trace.Operation], caption: str) -> str:
         )
         for each in done
     ]
+    lines.append(
+        (
+            "all",
+            "",
+            "",
+            "",
+            f"{sum(each.params for each in done):,}",
+            f"{sum(each.macs for each in done):,}",
+            cost.in_bytes(sum(each.bytes for each in done)),
+            "",
+            "",
+        )
+    )
     return base.html_table(titles, lines, caption)
 
 
