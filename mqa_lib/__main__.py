@@ -147,7 +147,7 @@ def _explore(options: argparse.Namespace, _: Sequence[str]) -> int:
     else:
         name = Path(options.checkpoint).name
         try:
-            print(explorer.export_html(seen, output, options.at, name, interactive=not options.fixed))
+            print(explorer.export_html(seen, output, options.at, name, not options.fixed, fit=True))
         except explorer.PageTooLarge as error:
             print(f"{error} Fixed pictures were written instead.", file=sys.stderr)
             print(explorer.export_html(seen, output, options.at, name, interactive=False))

@@ -276,12 +276,17 @@ def record(
         scores=_array(found.scores),
         queries=tuple(found.queries),
         classes=tuple(found.classes),
-        labels=tuple(str(known.get(number, f"class {number}")) for number in found.classes),
+        labels=tuple(_named(known.get(number, number)) for number in found.classes),
         grids=found.grids,
         image=picture,
         layers=found.layers,
         weights_are=weights_are,
     )
+
+
+def _named(label: object) -> str:
+    """Return a class's name; a new model's are but numbers."""
+    return f"class {label}" if str(label).isdigit() else str(label)
 
 
 def _watch(layer: Any, reads: dict[str, Read], name: str) -> list[Any]:

@@ -4,6 +4,9 @@
 const CIVIDIS = "ACJOACZWACpfAC1oADBwCDNwFjdwIDpvJz5uLkFtNEVsOkhsP0xsRE9sSVNsTlZsU1ptV11tXGFuYGRvZWhwaWtxbW9ycnJ0dnZ2enp4fn14g4F5iIV4jYh4kox4lpB3m5R2oJh1pZx0qqBzr6Rxtahvuqxtv7BrxLRoybllz71i1MFf2sZb38pX5c9S6tNM8NhG9t0//OI2/ug4";
 const VIRIDIS = "RAFURghcRxBjSBdpSB1vSCR1Ryp6RjB+RTeBQz2EQUKHP0iJPU6KOlOLOFmMNV6NM2ONMWiOLm2OLHGOKnaOKXuOJ4COJYSOI4mOIY6NIJKMH5eLHpyJH6GIIaWFJKqDKK6ALrN8Nbd5Pbx0RsBvUMRqWshkZctecM9XfNJQidVIldhAoto3sN0vvd8myuEf2OIZ5eQZ8eUd/ecl";
 
+export const clip = (value, most, least = 0) => Math.min(Math.max(value, least), most);
+export const peak = (values, least = 0) => values.reduce((a, b) => Math.max(a, b), least);
+export const total = (values) => values.reduce((a, b) => a + b, 0);
 const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
 function between(knots) {
@@ -44,7 +47,17 @@ export function unpack(given) {
   const length = new DataView(own.buffer).getUint32(0, true);
   const base = 4 + length;
   const meta = JSON.parse(new TextDecoder().decode(own.subarray(4, base)));
-  const array = ({ at, shape }) => halves(own.buffer, base + at, shape.reduce((a, b) => a * b, 1));
+  const array = ({ at, shape, steps }) => {
+    const count = shape.reduce((a, b) => a * b, 1);
+    if (steps === undefined) return halves(own.buffer, base + at, count);
+    // Two whole numbers of 12 bits in three bytes; every vector counts in steps of its own.
+    const step = halves(own.buffer, base + steps, count / shape.at(-1));
+    return Float32Array.from({ length: count }, (_, i) => {
+      const from = base + at + 3 * (i >> 1);
+      const two = own[from] | (own[from + 1] << 8) | (own[from + 2] << 16);
+      return (((two >> (12 * (i & 1))) & 4095) - 2048) * step[Math.floor(i / shape.at(-1))];
+    });
+  };
   for (const scene of meta.scenes) {
     for (const layer of scene.layers) {
       const [heads, queries, dim] = layer.q.shape;
@@ -89,8 +102,7 @@ export function scores(layer, head, query) {
 }
 
 export function softmax(given, temperature = 1) {
-  let most = -Infinity;
-  for (let i = 0; i < given.length; i++) if (given[i] > most) most = given[i];
+  const most = peak(given, -Infinity);
   const out = new Float64Array(given.length);
   let sum = 0;
   for (let i = 0; i < given.length; i++) sum += out[i] = Math.exp((given[i] - most) / temperature);
@@ -111,7 +123,7 @@ function normalisers(layer, temperature) {
   const heads = Array.from({ length: layer.heads }, (_, head) =>
     Float64Array.from({ length: layer.queries }, (__, query) => {
       const given = scores(layer, head, query);
-      const most = given.reduce((a, b) => Math.max(a, b), -Infinity) / temperature;
+      const most = peak(given, -Infinity) / temperature;
       return most + Math.log(given.reduce((sum, score) => sum + Math.exp(score / temperature - most), 0));
     }));
   layer.sums = { temperature, heads };
@@ -129,7 +141,7 @@ export function columns(layer, key, temperature = 1) {
     }));
 }
 
-export const mean = (maps) => maps[0].map((_, at) => maps.reduce((sum, map) => sum + map[at], 0) / maps.length);
+export const mean = (maps) => maps[0].map((_, at) => total(maps.map((map) => map[at])) / maps.length);
 
 // Numbers of the largest weights, the largest first; of equal ones, the first.
 export const top = (weights, count = 5) =>
@@ -139,8 +151,6 @@ export const top = (weights, count = 5) =>
 export const entropy = (weights) => weights.reduce((bits, w) => (w > 0 ? bits - w * Math.log2(w) : bits), 0);
 
 export const place = (layer, grid, index) => [Math.floor(index / layer[grid][1]), index % layer[grid][1]];
-
-const clip = (value, most) => Math.min(Math.max(value, 0), most);
 
 function rectangle(origin, step, size, at, limits) {
   const start = [0, 1].map((axis) => origin[axis] + step[axis] * at[axis]);
@@ -153,6 +163,10 @@ export const queryCell = (layer, query) =>
   rectangle(layer.queryOrigin, layer.queryCell, layer.queryCell, place(layer, "queryGrid", query), layer.size);
 export const footprint = (layer, key) =>
   rectangle(layer.keyOrigin, layer.keyStep, layer.keySize, place(layer, "keyGrid", key), layer.size);
+
+// The same for whichever the grid holds.
+export const gridOf = (ofKeys) => (ofKeys ? "keyGrid" : "queryGrid");
+export const part = (ofKeys, layer, at) => (ofKeys ? footprint : queryCell)(layer, at);
 
 export const keyCentre = (layer, key) => place(layer, "keyGrid", key)
   .map((at, axis) => layer.keyOrigin[axis] + layer.keySize[axis] / 2 + layer.keyStep[axis] * at);
@@ -174,7 +188,7 @@ export function cellAt(layer, grid, rowPixel, columnPixel) {
   return clip(down, rowCount - 1) * columnCount + clip(across, columnCount - 1);
 }
 
-export const percent = (share) => `${(100 * share).toFixed(1)}%`;
+export const percent = (share) => `${(100 * share).toFixed(share < 0.00995 ? 2 : 1)}%`;
 
 export function sentence(layer, { query, key, direction }, name, weights) {
   const [best] = top(weights, 1);
@@ -210,7 +224,7 @@ export function onTheRightKey(layer, pairs, temperature = 1) {
       const query = cellAt(layer, "queryGrid", ...pair.lock.map((at) => at + 0.5));
       const weights = row(layer, head, query, temperature);
       const right = rightKeys(layer, pair);
-      share += right.reduce((sum, key) => sum + weights[key], 0);
+      share += total(right.map((key) => weights[key]));
       hits += right.includes(top(weights, 1)[0]);
     }
     return { head, share: share / pairs.length, hits };

@@ -1,8 +1,8 @@
 // The attention explorer: point at a place of a picture, see what every head of a layer reads there.
 // No dependencies, no requests. The host gives `model` (get, set, save_changes, on, off, send) and an element.
-import { COLOURS, cellAt, columns, entropy, extent, footprint, keyCentre, mean, percent, place, queryCell, rightKeys, row, rows,
-  sentence, top, unpack } from "./core.mjs";
-import { c, choice, controls, fresh, h, heatMap, menu, put, slider, speaker, under } from "./parts.mjs";
+import { COLOURS, cellAt, clip, columns, entropy, footprint, gridOf, keyCentre, mean, part, peak, percent, place, queryCell, rightKeys,
+  rows, sentence, top, unpack } from "./core.mjs";
+import { c, choice, controls, fresh, h, heatMap, label, menu, put, slider, speaker, under } from "./parts.mjs";
 import { check, colourBar, decoder, nearLock, numbers, table, truth } from "./panels.mjs";
 
 const START = { scene: 0, layer: 0, query: -1, key: -1, locked: false, head: -1, direction: "from", temperature: 1,
@@ -57,9 +57,11 @@ function render({ model, el }) {
   const scene = () => data.scenes[state.scene];
   const layer = () => scene().layers[state.layer];
   const asking = () => state.guess === -1;
-  const picksKeys = () => state.direction === "to" || asking();
-  const grid = () => (picksKeys() ? "keyGrid" : "queryGrid");
-  const picked = () => (state.direction === "to" ? "key" : "query");
+  const built = () => [state.scene, state.layer, state.beside, state.direction, asking()].join();
+  const reads = () => state.direction === "from";
+  const picksKeys = () => !reads() || asking();
+  const grid = () => gridOf(picksKeys());
+  const picked = () => (reads() ? "query" : "key");
   // Where the reader points: a hovered cell until something is locked.
   const current = () => (asking() ? preview ?? state.key : state.locked ? state[picked()] : preview ?? state[picked()]);
 
@@ -73,7 +75,7 @@ function render({ model, el }) {
   const point = (rowPixel, columnPixel, changes = {}) => set({ direction: "from", locked: true,
     query: cellAt(layer(), "queryGrid", rowPixel, columnPixel), ...changes });
   const turn = (direction) => {
-    const spot = state.direction === "from" ? middle(queryCell(layer(), state.query)) : keyCentre(layer(), state.key);
+    const spot = reads() ? middle(queryCell(layer(), state.query)) : keyCentre(layer(), state.key);
     set({ direction, query: cellAt(layer(), "queryGrid", ...spot), key: cellAt(layer(), "keyGrid", ...spot) });
   };
 
@@ -98,7 +100,7 @@ function render({ model, el }) {
       default: return;
     }
     event.preventDefault();
-    move(Math.min(Math.max(r, 0), rowCount - 1) * columnCount + Math.min(Math.max(c, 0), columnCount - 1));
+    move(clip(r, rowCount - 1) * columnCount + clip(c, columnCount - 1));
   }
 
   function stageOf() {
@@ -128,7 +130,7 @@ function render({ model, el }) {
     root.style.setProperty("--mx-photo", photoOf(scene()));
     root.style.setProperty("--mx-ratio", `${scene().width} / ${scene().height}`);
     root.style.setProperty("--mx-rendering", Math.max(scene().width, scene().height) <= 400 ? "pixelated" : "auto");
-    view = { built: [state.scene, state.layer, state.beside, state.direction, state.guess === -1].join() };
+    view = { built: built() };
     const parts = [speech];
     view.picture = [];
     if (data.scenes.length > 1) {
@@ -146,7 +148,7 @@ function render({ model, el }) {
 
   function buildLayer(layers) {
     const own = layer();
-    const from = state.direction === "from";
+    const from = reads();
     const groups = layers.filter((entry, at) => layers.findIndex((other) => other.group === entry.group) === at);
     const strides = layers.filter((entry) => entry.group === own.group);
     const menus = controls(view.picture);
@@ -177,7 +179,7 @@ function render({ model, el }) {
     view.temperature = slider("temperature", [-2, 2, 0.25], (at) => set({ temperature: 2 ** at }));
     view.hover = h("p", { class: "mx-quiet mx-hover" });
     view.large = heatMap({ role: "img",
-      onpointermove: (event) => tell(under(event, view.large.node, own, from ? "keyGrid" : "queryGrid")),
+      onpointermove: (event) => tell(under(event, view.large.node, own, gridOf(from))),
       onpointerleave: () => tell(null) });
     view.bar = colourBar();
     view.heads = [AVERAGE, ...Array(own.heads).keys()].map((head) => ({ head, map: heatMap(), said: h("span"),
@@ -224,18 +226,19 @@ function render({ model, el }) {
 
   // What the cell of the large map under the pointer weighs, and which part of the picture it is made from.
   function tell(cell) {
-    const from = state.direction === "from";
-    put(view.stage.marks.foot, cell === null ? null : from ? footprint(layer(), cell) : queryCell(layer(), cell), layer().size);
+    const from = reads();
+    put(view.stage.marks.foot, cell === null ? null : part(from, layer(), cell), layer().size);
     if (cell === null) { view.hover.textContent = "Point at the map to read a weight."; return; }
-    const [r, c] = place(layer(), from ? "keyGrid" : "queryGrid", cell);
-    const [t, l, b, right] = (from ? footprint : queryCell)(layer(), cell).map(Math.round);
+    const [r, c] = place(layer(), gridOf(from), cell);
+    const [t, l, b, right] = part(from, layer(), cell).map(Math.round);
     view.hover.textContent = `${from ? "Key" : "Query"} row ${r}, column ${c}: ${percent(view.weights[cell])}` +
       `, made from rows ${t} to ${b}, columns ${l} to ${right} of the picture.`;
   }
 
+  const mapsOf = (of, at) => (reads() ? rows : columns)(of, at, state.temperature);
   const largestOf = (maps, shown, uniform) => (state.scale === "full" ? 1
-    : state.scale === "own" ? shown.reduce((a, b) => Math.max(a, b), 0)
-      : maps.reduce((most, map) => map.reduce((a, b) => Math.max(a, b), most), 4 * uniform));
+    : state.scale === "own" ? peak(shown)
+      : peak(maps.map((map) => peak(map)), 4 * uniform));
 
   function draw() {
     const own = layer();
@@ -244,25 +247,24 @@ function render({ model, el }) {
   }
 
   function drawLayer(own) {
-    const from = state.direction === "from";
+    const from = reads();
     const now = current();
     const shown = asking() ? { ...state } : { ...state, [picked()]: now };
-    const maps = from ? rows(own, shown.query, state.temperature) : columns(own, shown.key, state.temperature);
+    const maps = mapsOf(own, shown[picked()]);
     const weights = state.head === AVERAGE ? mean(maps) : maps[state.head];
     const uniform = 1 / own.keys;
-    const cells = from ? "keyGrid" : "queryGrid";
+    const cells = gridOf(from);
     const largest = largestOf(maps, weights, uniform);
-    const marker = from ? queryCell(own, shown.query) : footprint(own, shown.key);
+    const marker = part(!from, own, shown[picked()]);
     const pair = from ? nearLock(scene(), own, shown.query) : undefined;
     const right = pair && !asking() ? footprint(own, rightKeys(own, pair)[0]) : null;
     view.weights = weights;
     for (const entry of view.heads) {
       const map = entry.head === AVERAGE ? mean(maps) : maps[entry.head];
-      const own_ = state.scale === "own" ? map.reduce((a, b) => Math.max(a, b), 0) : largest;
+      const own_ = state.scale === "own" ? peak(map) : largest;
       entry.map.draw(own, cells, map, own_, state.colours);
       put(entry.map.marks.query, marker, own.size);
-      const most = map.reduce((a, b) => Math.max(a, b), 0);
-      entry.said.textContent = from ? `${percent(most)} · ${entropy(map).toFixed(1)} bits` : `at most ${percent(most)}`;
+      entry.said.textContent = from ? `${percent(peak(map))} · ${entropy(map).toFixed(1)} bits` : `at most ${percent(peak(map))}`;
       entry.bits.style.setProperty("--mx-share", from && own.keys > 1 ? entropy(map) / Math.log2(own.keys) : 0);
     }
     view.large.draw(own, cells, weights, largest, state.colours);
@@ -277,33 +279,32 @@ function render({ model, el }) {
   function drawBeside(own, shown) {
     if (!view.beside) return;
     const { other, map, bar, said } = view.beside;
-    const from = state.direction === "from";
+    const from = reads();
     const spot = from ? middle(queryCell(own, shown.query)) : keyCentre(own, shown.key);
-    const cell = cellAt(other, from ? "queryGrid" : "keyGrid", ...spot);
-    const maps = from ? rows(other, cell, state.temperature) : columns(other, cell, state.temperature);
+    const cell = cellAt(other, gridOf(!from), ...spot);
+    const maps = mapsOf(other, cell);
     const weights = mean(maps);
     const largest = largestOf([weights], weights, 1 / other.keys);
-    map.draw(other, from ? "keyGrid" : "queryGrid", weights, largest, state.colours);
-    put(map.marks.query, from ? queryCell(other, cell) : footprint(other, cell), other.size);
+    map.draw(other, gridOf(from), weights, largest, state.colours);
+    put(map.marks.query, part(!from, other, cell), other.size);
     bar.draw(largest, 1 / other.keys, state.colours);
     said.textContent = sentence(other, { ...shown, query: cell, key: cell }, headName(AVERAGE), weights);
-    map.node.setAttribute("aria-label", said.textContent);
+    label(map.node, said.textContent);
   }
 
   function drawStage(own, shown, weights, right) {
     const { marks, node } = view.stage;
     const now = current();
     const best = top(weights, 1)[0];
-    const from = state.direction === "from";
+    const from = reads();
     put(marks.cell, picksKeys() && !asking() ? footprint(own, now) : queryCell(own, shown.query), own.size);
-    put(marks.best, asking() ? null : from ? footprint(own, best) : queryCell(own, best), own.size);
+    put(marks.best, asking() ? null : part(from, own, best), own.size);
     put(marks.right, right, own.size);
     const guess = asking() ? now : state.guess;
     put(marks.foot, guess >= 0 && from ? footprint(own, guess) : null, own.size);
-    const box = scene().points && state.detection >= 0 ? scene().points.boxes[state.detection] : null;
-    put(marks.box, box, own.size);
+    put(marks.box, scene().points?.boxes[state.detection], own.size);
     const [r, c] = place(own, grid(), now);
-    node.setAttribute("aria-label", `${picksKeys() ? "Key" : "Query"} row ${r}, column ${c}` +
+    label(node, `${picksKeys() ? "Key" : "Query"} row ${r}, column ${c}` +
       `${state.locked && !asking() ? ", locked" : ""}`);
     view.stage.lock.hidden = !state.locked || asking();
     view.row.set(r);
@@ -321,12 +322,12 @@ function render({ model, el }) {
     if (asking()) {
       const [r, c] = place(own, "queryGrid", state.query);
       said = `Query row ${r}, column ${c} asks. Guess the key that it reads most: click it, or move with the arrow keys and press Enter.`;
-    } else if (state.guess >= 0 && state.direction === "from") {
+    } else if (state.guess >= 0 && reads()) {
       const [r, c] = place(own, "keyGrid", state.guess);
       said = `Your guess, key row ${r}, column ${c}, gets ${percent(weights[state.guess])}. ${said}`;
     }
-    view.title.textContent = `2 · ${state.direction === "from" ? "What it reads" : "Who reads it"}, ${name}`;
-    view.large.node.setAttribute("aria-label", said);
+    view.title.textContent = `2 · ${reads() ? "What it reads" : "Who reads it"}, ${name}`;
+    label(view.large.node, said);
     view.said.textContent = said;
     speak.say(said);
     view.table.draw(own, shown, weights, name);
@@ -339,17 +340,16 @@ function render({ model, el }) {
   function follow() {
     if (busy) return;
     state = stateOf(model, data);
-    const needed = [state.scene, state.layer, state.beside, state.direction, state.guess === -1].join();
-    if (needed !== view.built) {
+    if (built() !== view.built) {
       const focused = root.contains(document.activeElement) ? document.activeElement : null;
       const name = (node) => node?.getAttribute("aria-label") ?? node?.firstChild.textContent;
-      const label = name(focused?.closest(".mx-field,[role=radiogroup]"));
+      const called = name(focused?.closest(".mx-field,[role=radiogroup]"));
       const stage = focused === view.stage?.node;
       build();
       draw();
       // The reader's place must not be lost when what they hold is made anew.
       if (stage) view.stage.node.focus({ preventScroll: true });
-      else if (label) [...root.querySelectorAll(".mx-field,[role=radiogroup]")].find((node) => name(node) === label)
+      else if (called) [...root.querySelectorAll(".mx-field,[role=radiogroup]")].find((node) => name(node) === called)
         ?.querySelector("select,input,[tabindex='0']")?.focus({ preventScroll: true });
     } else {
       draw();
@@ -357,11 +357,11 @@ function render({ model, el }) {
   }
 
   // Some hosts drop the pixels of a canvas that was out of sight.
-  const watch = globalThis.IntersectionObserver ? new IntersectionObserver((seen) => {
+  const watch = new IntersectionObserver((seen) => {
     if (seen.some((entry) => entry.isIntersecting)) draw();
-  }) : null;
+  });
 
-  if (!h("canvas").getContext?.("2d")) {
+  if (!h("canvas").getContext("2d")) {
     el.append(h("p", {}, "This browser draws no canvas, so that the explorer cannot run. The pictures say the same."));
     return () => {};
   }
@@ -371,10 +371,10 @@ function render({ model, el }) {
   if (view.hover) tell(null);
   el.append(root);
   changes.forEach((name) => model.on(name, follow));
-  watch?.observe(root);
+  watch.observe(root);
   return () => {
     changes.forEach((name) => model.off(name, follow));
-    watch?.disconnect();
+    watch.disconnect();
     speak.stop();
     root.remove();
   };

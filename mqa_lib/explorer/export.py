@@ -5,11 +5,11 @@ import hashlib
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mqa_lib import checks, plots
-from mqa_lib.explorer import page, payload, words
+from mqa_lib.explorer import fitting, page, payload, words
 from mqa_lib.explorer.seen import Seen, gather
 from mqa_lib.explorer.style import style
 from mqa_lib.record import AttentionRecord
@@ -40,6 +40,7 @@ def export_html(
     at: tuple[int, int] | None = None,
     model: str = "this model",
     interactive: bool = True,
+    fit: bool = False,
 ) -> Path:
     """Write a page that shows what a model looked at, in one file that asks for nothing else, and return its path.
 
@@ -52,6 +53,8 @@ def export_html(
             not given.
         model: What to call the model.
         interactive: Whether the page holds the explorer, or fixed pictures and no script.
+        fit: Whether the explorer may do with less where all would be too large: first with 12 bits instead of 16 for
+            queries and keys, then without the largest layers. The page says so, and its fixed pictures hold all.
 
     Raises:
         ValueError: There is nothing to show, or `at` lies outside a picture.
@@ -68,18 +71,30 @@ def export_html(
     articles = "".join(_article(number, scene, at or scene.middle) for number, scene in enumerate(scenes))
     contents = f"<nav aria-label='Pictures'><ul>{links}</ul></nav>" if len(scenes) > 1 else ""
     fixed = f"{_caveat()}{contents}{articles}"
-    body, script = (_explorer(scenes, at, fixed), _script(scenes[0], at)) if interactive else (fixed, "")
-    text = _page(title, f"<p class='real'>{html.escape(_what_is_real(scenes[0]))}</p>", body, script)
-    if interactive and len(text.encode()) > LARGEST:
-        packed = sum(record.q.nbytes + record.k.nbytes for scene in scenes for record in scene.layers)
-        rule = (
-            f"needs {len(text.encode()):,} bytes, at most {LARGEST:,} fit ({packed:,} are queries and keys)"
+    lead = f"<p class='real'>{html.escape(_what_is_real(scenes[0]))}</p>"
+    text = _page(title, lead, fixed, "")
+    if interactive:
+        pages = (
+            _page(title, lead, _explorer(kept, at, fixed, bits, said), _script(kept[0], at))
+            for kept, bits, said in (fitting.plans(scenes) if fit else [(scenes, 16, "")])
         )
-        raise PageTooLarge(*checks.refuse("page", Path(path).name, rule, _WAY_OUT).args)
+        text = _first_that_fits(pages, Path(path).name, scenes)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _first_that_fits(pages: Iterable[str], name: str, scenes: Sequence[Seen]) -> str:
+    first = 0
+    for text in pages:
+        size = len(text.encode())
+        if size <= LARGEST:
+            return text
+        first = first or size
+    packed = sum(record.q.nbytes + record.k.nbytes for scene in scenes for record in scene.layers)
+    rule = f"needs {first:,} bytes, at most {LARGEST:,} fit ({packed:,} are queries and keys)"
+    raise PageTooLarge(*checks.refuse("page", name, rule, _WAY_OUT).args)
 
 
 def _page(title: str, lead: str, body: str, script: str) -> str:
@@ -100,12 +115,13 @@ def _page(title: str, lead: str, body: str, script: str) -> str:
     )
 
 
-def _explorer(scenes: Sequence[Seen], at: tuple[int, int] | None, fixed: str) -> str:
+def _explorer(scenes: Sequence[Seen], at: tuple[int, int] | None, fixed: str, bits: int, said: str) -> str:
     """Return the place where the script draws, what it draws from, and the fixed pictures beneath it."""
-    packed = payload.pack(scenes, at, [f"picture-{number}" for number in range(len(scenes))])
+    packed = payload.pack(scenes, at, [f"picture-{number}" for number in range(len(scenes))], bits)
+    note = f"<p class='real'>{html.escape(said)}</p>" if said else ""
     return (
-        "<div id='explorer'></div><details id='fixed' open><summary>The same as fixed pictures, for one place, which "
-        f"need no JavaScript</summary>{fixed}</details>"
+        f"{note}<div id='explorer'></div><details id='fixed' open><summary>The same as fixed pictures, for one place, "
+        f"which need no JavaScript</summary>{fixed}</details>"
         f"<script type='text/plain' id='payload'>{base64.b64encode(packed).decode()}</script>"
     )
 

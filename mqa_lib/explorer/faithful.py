@@ -63,7 +63,7 @@ class Check:
 def mask_check(
     model: nn.Module,
     image: pictures.Picture,
-    layer: int = 0,
+    layer: int | str = 0,
     query: int | None = None,
     size: records.Size = None,
     counts: Sequence[int] = COUNTS,
@@ -79,7 +79,7 @@ def mask_check(
     Args:
         model: As in `record.capture`.
         image: As in `record.capture`.
-        layer: Number of the layer, in the order in which they run.
+        layer: Number of the layer, in the order in which they run, or its name.
         query: Number of the query; the one in the middle of the best detection, or of the picture, if not given.
         size: As in `record.capture`.
         counts: How many keys to hide; more than the layer has but one are left out.
@@ -91,6 +91,9 @@ def mask_check(
     """
     picture = pictures.read(image)
     seen = records.capture(model, picture, size=size)
+    if isinstance(layer, str):
+        names = [entry.layer for entry in seen]
+        layer = names.index(checks.one_of("layer", layer, names))
     if not 0 <= layer < len(seen):
         raise checks.refuse(
             "layer", layer, f"must be from 0 to {len(seen) - 1}", "Layers are counted in running order."

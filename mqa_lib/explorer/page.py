@@ -120,8 +120,8 @@ def _head(record: AttentionRecord, query: int, head: int, weights: np.ndarray, l
         f"<figure><div class='map'><img class='heat' src='{_data('image/png', plots.heat_png(weights, largest))}' "
         f"style='{_place(over, height, width)}' alt='{html.escape(said)}'>"
         f"<span class='query' style='{_place(record.query_cell_of(query), height, width)}'></span></div>"
-        f"<figcaption><b>Head {head}</b>: at most {best.share:.1%}; {bits:.1f} of {record.uniform_entropy:.1f} bits"
-        "</figcaption></figure>"
+        f"<figcaption><b>Head {head}</b>: at most {words.percent(best.share)}; {bits:.1f} of "
+        f"{record.uniform_entropy:.1f} bits</figcaption></figure>"
     )
 
 

@@ -1,6 +1,6 @@
 // The parts of the explorer that only show: the colour bar, the table, the right keys, the decoder's points, the check.
-import { cellAt, entropy, onTheRightKey, percent, place, scores, top } from "./core.mjs";
-import { LEVEL_NAMES, c, choice, controls, gradient, h, mark, menu, s } from "./parts.mjs";
+import { cellAt, clip, entropy, gridOf, onTheRightKey, peak, percent, place, scores, top, total } from "./core.mjs";
+import { LEVEL_NAMES, button, c, cells, choice, controls, gradient, h, label, mark, menu, s } from "./parts.mjs";
 
 export function colourBar() {
   const line = c("i", "uniform");
@@ -13,7 +13,7 @@ export function colourBar() {
     low.textContent = "0%";
     high.textContent = percent(largest);
     said.textContent = `line: every key alike, ${percent(uniform)}`;
-    bar.setAttribute("aria-label", `Colours from 0 to ${percent(largest)}; every key alike would be ${percent(uniform)}`);
+    label(bar, `Colours from 0 to ${percent(largest)}; every key alike would be ${percent(uniform)}`);
   };
   return { node, draw };
 }
@@ -26,15 +26,14 @@ export function table() {
   const node = c("table", "table", caption, h("thead", {}, head), body);
   const draw = (layer, state, weights, name) => {
     const from = state.direction === "from";
-    const grid = from ? "keyGrid" : "queryGrid";
+    const grid = gridOf(from);
     const given = from && state.head >= 0 ? scores(layer, state.head, state.query) : null;
     caption.textContent = from ? `The keys that it reads most, ${name}` : `The queries that read this key most, ${name}`;
     const titles = ["row", "column", ...(given ? ["q·k × scale"] : []), from ? "weight" : "reads of it"];
-    head.replaceChildren(...titles.map((text) => h("th", { scope: "col" }, text)));
+    head.replaceChildren(...cells("th", titles));
     body.replaceChildren(...top(weights).map((at) => {
       const [r, c] = place(layer, grid, at);
-      const cells = [r, c, ...(given ? [given[at].toFixed(2)] : []), percent(weights[at])];
-      return h("tr", {}, cells.map((text) => h("td", {}, String(text))));
+      return h("tr", {}, cells("td", [r, c, ...(given ? [given[at].toFixed(2)] : []), percent(weights[at])]));
     }));
   };
   return { node, draw };
@@ -42,11 +41,9 @@ export function table() {
 
 export function numbers(layer, state, weights) {
   if (state.direction === "to") {
-    const share = weights.reduce((a, b) => a + b, 0) / weights.length;
-    return `A query reads ${percent(share)} of this key on average; every key alike would be ${percent(1 / layer.keys)}.`;
+    return `A query reads ${percent(total(weights) / weights.length)} of this key on average; every key alike would be ${percent(1 / layer.keys)}.`;
   }
-  const sum = weights.reduce((a, b) => a + b, 0);
-  return `The ${layer.keys} weights sum to ${percent(sum)}. Entropy ${entropy(weights).toFixed(2)} bits, from 0 for a ` +
+  return `The ${layer.keys} weights sum to ${percent(total(weights))}. Entropy ${entropy(weights).toFixed(2)} bits, from 0 for a ` +
     `single key to ${Math.log2(layer.keys).toFixed(2)} for all alike, ${percent(1 / layer.keys)} each.`;
 }
 
@@ -55,17 +52,18 @@ export function truth(scene, go) {
   if (!scene.pairs?.length) return { node: h("div", { hidden: true }), draw: () => {} };
   const said = h("p");
   const known = {};
-  const buttons = scene.pairs.map((pair) => h("button", { type: "button", onclick: () => go(pair) }, `${pair.name} lock`));
+  const buttons = scene.pairs.map((pair) => button(`${pair.name} lock`, () => go(pair)));
   const node = h("section", { class: "mx-truth", "aria-label": "The right keys" },
     h("p", {}, h("b", {}, "The right key is known here. "), "Go to a lock: ", buttons), said);
   const draw = (layer, temperature, at) => {
     const all = (known[`${layer.id} ${temperature}`] ??= onTheRightKey(layer, scene.pairs, temperature));
-    const best = all.reduce((a, b) => (b.share > a.share ? b : a));
+    const bestOf = (found) => found.reduce((a, b) => (b.share > a.share ? b : a));
+    const best = bestOf(all);
     const count = scene.pairs.length;
     let text = `Over the ${count} locks of this picture, the best head (${best.head}) puts ${percent(best.share)} on the right ` +
       `key, on average, and reads it most for ${best.hits} of ${count}. `;
     if (at) {
-      const here = onTheRightKey(layer, [at], temperature).reduce((a, b) => (b.share > a.share ? b : a));
+      const here = bestOf(onTheRightKey(layer, [at], temperature));
       text = `At this lock (${at.name}), the best head puts ${percent(here.share)} on the right key: head ${here.head}. ${text}`;
     }
     said.textContent = `${text}Blindly it would be ${percent(1 / layer.keys)}.`;
@@ -81,8 +79,8 @@ export function decoder(scene, state, set) {
   const svg = s("svg", { viewBox: `0 0 ${scene.width} ${scene.height}`, preserveAspectRatio: "none" });
   const map = h("span", { class: "mx-map mx-plain", role: "img" }, svg);
   const said = h("p");
-  const which = menu("detection", points.labels.map((label, at) =>
-    [at, `${at + 1}: ${label}, ${percent(points.scores[at])}`]), Math.max(state.detection, 0), (detection) => set({ detection }));
+  const which = menu("detection", points.labels.map((name, at) =>
+    [at, `${at + 1}: ${name}, ${percent(points.scores[at])}`]), Math.max(state.detection, 0), (detection) => set({ detection }));
   const layer = choice("layer of the decoder", Array.from({ length: layers }, (_, at) => [at, `layer ${at}`]),
     state.decoder_layer, (at) => set({ decoder_layer: at }));
   const legend = c("p", "quiet", points.grids.map(([rows, columns], level) =>
@@ -95,9 +93,9 @@ export function decoder(scene, state, set) {
   const zoom = (edges) => {
     const limits = [scene.height, scene.width];
     const side = Math.max(edges[2] - edges[0], edges[3] - edges[1]) * 1.2;
-    const span = Math.min(Math.max(side, 16), ...limits);
+    const span = clip(side, Math.min(...limits), 16);
     const [t, l] = [0, 1].map((axis) =>
-      Math.min(Math.max((edges[axis] + edges[axis + 2] - span) / 2, 0), limits[axis] - span));
+      clip((edges[axis] + edges[axis + 2] - span) / 2, limits[axis] - span));
     svg.setAttribute("viewBox", `${l} ${t} ${span} ${span}`);
     const across = (at, axis) => (limits[axis] > span ? (100 * at) / (limits[axis] - span) : 0);
     map.style.setProperty("--mx-size", `${(100 * scene.width) / span}% ${(100 * scene.height) / span}%`);
@@ -112,13 +110,13 @@ export function decoder(scene, state, set) {
     const reference = points.references[at][d];
     const middle = [(reference[0] + reference[2]) / 2, (reference[1] + reference[3]) / 2];
     const weights = points.weights.subarray(start, start + heads * levels * each);
-    const largest = weights.reduce((a, b) => Math.max(a, b), 0);
-    const shares = new Array(levels).fill(0);
+    const largest = peak(weights);
+    const shares = Array(levels).fill(0);
     weights.forEach((weight, i) => { shares[Math.floor(i / each) % levels] += weight / heads; });
     const edges = [...points.boxes[d]];
     for (let i = 0; i < weights.length; i++) {
       [0, 1].forEach((axis) => {
-        const place = Math.min(Math.max(middle[axis] + points.offsets[2 * (start + i) + axis], 0), [scene.height, scene.width][axis]);
+        const place = clip(middle[axis] + points.offsets[2 * (start + i) + axis], [scene.height, scene.width][axis]);
         edges[axis] = Math.min(edges[axis], place);
         edges[axis + 2] = Math.max(edges[axis + 2], place);
       });
@@ -134,7 +132,7 @@ export function decoder(scene, state, set) {
       points.grids.map(([r, c], level) => `${percent(shares[level])} from the map of ${r}×${c}`).join(", ") +
       ". The dashed box is where the layer starts from, the solid one where the decoder ends.";
     said.textContent = text;
-    map.setAttribute("aria-label", text);
+    label(map, text);
   };
   return { node, draw };
 }
@@ -143,10 +141,11 @@ export function decoder(scene, state, set) {
 export function check(model, go) {
   const node = h("section", { class: "mx-check", "aria-label": "Does it matter?", hidden: true });
   let shown;
-  const row = (entry, line) => h("tr", {}, [String(line.count), line.top.toFixed(3), line.random.toFixed(3),
-    (line.top - entry.before).toFixed(3), (line.random - entry.before).toFixed(3)].map((text) => h("td", {}, text)));
+  const row = (entry, line) => h("tr", {}, cells("td", [line.count, line.top.toFixed(3), line.random.toFixed(3),
+    (line.top - entry.before).toFixed(3), (line.random - entry.before).toFixed(3)]));
   const draw = (scene, layer, query, live) => {
-    const all = [...(scene.checks ?? []), ...(model.get("checked") ?? [])].filter((entry) => entry.layer === layer.at);
+    const made = (model.get("checked") ?? []).filter((entry) => entry.scene === scene.at);
+    const all = [...scene.checks, ...made].filter((entry) => entry.layer === layer.at);
     const found = all.find((entry) => entry.queries.includes(query));
     const key = JSON.stringify([layer.id, found ?? query, all.length, live]);
     if (shown === key) return;
@@ -154,18 +153,21 @@ export function check(model, go) {
     node.hidden = !all.length && !live;
     if (node.hidden) return;
     node.replaceChildren(c("p", "title", "Does it matter? Mask the strongest keys, or as many others"));
-    if (found) {
+    if (found?.failed) node.append(h("p", { role: "alert" }, found.failed));
+    else if (found) {
       node.append(h("p", {}, `${found.score} before: ${found.before.toFixed(3)}. ${found.said}`),
         h("div", { class: "mx-scroll", role: "region", tabindex: "0", "aria-label": "Masked keys" }, c("table", "table",
-          h("thead", {}, h("tr", {}, ["keys masked", "strongest", "random", "change", "change, random"].map((text) =>
-            h("th", { scope: "col" }, text)))), h("tbody", {}, found.rows.map((line) => row(found, line))))));
+          h("thead", {}, h("tr", {}, cells("th", ["keys masked", "strongest", "random", "change", "change, random"]))), h("tbody", {}, found.rows.map((line) => row(found, line))))));
     } else if (live) {
-      node.append(h("button", { type: "button", onclick: () => model.send({ check: { layer: layer.at, query } }) },
-        "Ask the kernel for this place"));
+      node.append(button("Ask the kernel for this place", ({ target }) => {
+        target.disabled = true;
+        target.textContent = "The kernel is masking keys …";
+        model.send({ check: { scene: scene.at, layer: layer.at, query } });
+      }));
     }
-    const others = all.filter((entry) => entry !== found);
+    const others = all.filter((entry) => entry !== found && !entry.failed);
     if (others.length) {
-      node.append(h("p", {}, "Made for: ", others.map((entry) => h("button", { type: "button", onclick: () => go(entry) }, entry.name))));
+      node.append(h("p", {}, "Made for: ", others.map((entry) => button(entry.name, () => go(entry)))));
     }
   };
   return { node, draw };

@@ -23,19 +23,23 @@ export const s = (tag, attributes = {}) => filled(document.createElementNS(SVG, 
 
 // An element with a class: most are.
 export const c = (tag, name, ...children) => h(tag, { class: `mx-${name}` }, ...children);
+export const label = (node, text) => node.setAttribute("aria-label", text);
 export const controls = (...children) => c("div", "controls", ...children);
+
+export const button = (text, press) => h("button", { type: "button", onclick: press }, text);
+export const cells = (tag, texts) => texts.map((text) => h(tag, tag === "th" ? { scope: "col" } : {}, String(text)));
 
 let made = 0;
 export const fresh = () => `mqa-${(made += 1)}`;
 
-export function menu(label, options, value, pick) {
+export function menu(called, options, value, pick) {
   const id = fresh();
   const select = h("select", { id, onchange: () => pick(JSON.parse(select.value)) },
     options.map(([key, text]) => h("option", { value: JSON.stringify(key), selected: key === value }, text)));
-  return c("div", "field", h("label", { for: id }, label), select);
+  return c("div", "field", h("label", { for: id }, called), select);
 }
 
-export function slider(label, [min, max, step], move) {
+export function slider(called, [min, max, step], move) {
   const id = fresh();
   const input = h("input", { id, type: "range", min, max, step, oninput: () => move(Number(input.value)) });
   const said = h("output");
@@ -44,17 +48,17 @@ export function slider(label, [min, max, step], move) {
     said.textContent = text;
     input.setAttribute("aria-valuetext", text);
   };
-  return { node: c("div", "field mx-slider", h("label", { for: id }, label), input, said), set };
+  return { node: c("div", "field mx-slider", h("label", { for: id }, called), input, said), set };
 }
 
 // One choice of several as buttons: one tab stop, arrows move.
-export function choice(label, entries, value, pick) {
+export function choice(called, entries, value, pick) {
   const buttons = entries.map(([key, ...content]) => h("button", {
     type: "button", role: "radio", "aria-checked": String(key === value), tabindex: key === value ? 0 : -1,
     onclick: () => pick(key),
   }, ...content));
   const node = h("div", {
-    role: "radiogroup", "aria-label": label,
+    role: "radiogroup", "aria-label": called,
     onkeydown: (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       const at = buttons.indexOf(event.target);
@@ -69,7 +73,7 @@ export function choice(label, entries, value, pick) {
     button.setAttribute("aria-checked", String(entries[at][0] === key));
     button.tabIndex = entries[at][0] === key ? 0 : -1;
   });
-  return { node, set, buttons };
+  return { node, set };
 }
 
 // Put something over a part of the picture, [top, left, bottom, right] in its pixels.
@@ -77,10 +81,9 @@ export function put(node, part, [height, width]) {
   node.hidden = !part;
   if (!part) return;
   const [top, left, bottom, right] = part;
-  Object.assign(node.style, {
-    top: `${(100 * top) / height}%`, left: `${(100 * left) / width}%`,
-    height: `${(100 * (bottom - top)) / height}%`, width: `${(100 * (right - left)) / width}%`,
-  });
+  const share = (at, most) => `${(100 * at) / most}%`;
+  Object.assign(node.style, { top: share(top, height), left: share(left, width),
+    height: share(bottom - top, height), width: share(right - left, width) });
 }
 
 // A map of weights over the dimmed photo. The canvas has a pixel for each cell; the page enlarges it.
@@ -105,7 +108,7 @@ export function heatMap(attributes = {}) {
     paint(pixels.data, weights, largest, COLOURS[colours]);
     context.putImageData(pixels, 0, 0);
   };
-  return { node, draw, marks, canvas };
+  return { node, draw, marks };
 }
 
 // The cell of a grid under a pointer.

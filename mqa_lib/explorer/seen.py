@@ -1,7 +1,7 @@
 """What a model looked at in a picture: its attention over grids, its decoder's points, and what is known besides."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class Seen:
         points: Its decoder's sampling points, if it has such a decoder.
         pairs: The places whose right key is known, as on Keys & Locks.
         checks: How the model's score moved when keys were masked.
+        size: What the picture was stretched to for the model, as in `look`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Seen:
     points: SamplingRecord | None = None
     pairs: Sequence[Match] = ()
     checks: Sequence[Check] = ()
+    size: records.Size = None
 
     @property
     def middle(self) -> tuple[int, int]:
@@ -99,7 +101,7 @@ def look(
         by_name = {entry.layer: entry for entry in layers}
         layers = [by_name[checks.one_of("layer", layer, by_name)]]
     points = records.capture_decoder(model, picture, weights_are, size) if decodes else None
-    return Seen(name, picture, layers, points)
+    return Seen(name, picture, layers, points, size=size)
 
 
 def gather(
@@ -126,10 +128,7 @@ def gather(
         name = "picture" if len(by_picture) == 1 else f"picture {number}"
         seen.append(Seen(name, layers[0].image, layers))
     if pairs:
-        first = seen[0]
-        seen[0] = Seen(
-            first.name, first.image, first.layers, first.points, [_match(p) for p in pairs], first.checks
-        )
+        seen[0] = replace(seen[0], pairs=[_match(p) for p in pairs])
     return seen
 
 

@@ -110,9 +110,20 @@ class AttentionExplorer(anywidget.AnyWidget):
         asked = content.get("check")
         if not isinstance(asked, dict) or self._model is None:
             return
-        seen = self.scenes[self.scene]
-        found = mask_check(self._model, seen.image, int(asked["layer"]), int(asked["query"])).table()
-        self.checked = [*self.checked, {**found, "queries": [*found["queries"]]}]
+        scene, layer, query = (int(asked[name]) for name in ("scene", "layer", "query"))
+        seen = self.scenes[scene]
+        found: dict[str, Any]
+        try:
+            found = mask_check(self._model, seen.image, seen.layers[layer].layer, query, seen.size).table()
+        except Exception as error:
+            # A notebook hides what a callback raises in a log; the reader has to see it where they asked.
+            said = f"The check failed. {type(error).__name__}: {error}"
+            self._keep({"queries": [query], "failed": said}, scene, layer)
+            raise
+        self._keep({**found, "queries": [*found["queries"]]}, scene, layer)
+
+    def _keep(self, found: dict[str, Any], scene: int, layer: int) -> None:
+        self.checked = [*self.checked, {**found, "scene": scene, "layer": layer}]
 
 
 def _smaller(png: bytes) -> bytes:

@@ -22,12 +22,25 @@ def layer_name(record: AttentionRecord) -> str:
     return f"{record.layer or 'the model itself'} ({record.kind}): {queries} queries, {keys} keys"
 
 
-def what_is_real(record: AttentionRecord) -> str:
-    """Return what the weights and the numbers are."""
+def percent(share: float) -> str:
+    """Return a share in percent, small ones with one digit more: of many keys each gets little."""
+    return f"{share:.{2 if share < 0.00995 else 1}%}"
+
+
+def what_is_real(record: AttentionRecord, bits: int = 16) -> str:
+    """Return what the weights and the numbers are.
+
+    Args:
+        record: The layer.
+        bits: Bits that a number of its queries and keys is kept in: 16 as in the record, or 12 in a large page.
+    """
     shared = "one set of keys for all heads" if record.shares_keys else "a set of keys for each head"
-    size = f"{(record.q.nbytes + record.k.nbytes) / 1000:.0f} kB"
+    size = f"{(record.q.size + record.k.size) * bits / 8000:.0f} kB"
+    kept = "float16" if bits == 16 else f"{bits} bits each"
     said = record.weights_are.rstrip(". ")
-    return f"What is real here: {said}. Queries and keys are the layer's own, {shared}, kept in float16 ({size})."
+    return (
+        f"What is real here: {said}. Queries and keys are the layer's own, {shared}, kept in {kept} ({size})."
+    )
 
 
 def sentence(record: AttentionRecord, query: int, head: int) -> str:
@@ -36,7 +49,7 @@ def sentence(record: AttentionRecord, query: int, head: int) -> str:
     best, bits = record.top(query, head, 1)[0], float(entropy(record.row(query, head)))
     return (
         f"Query row {row}, column {column}, head {head}: strongest key row {best.row}, column {best.column}, "
-        f"{best.share:.1%}; entropy {bits:.2f} of at most {record.uniform_entropy:.2f} bits."
+        f"{percent(best.share)}; entropy {bits:.2f} of at most {record.uniform_entropy:.2f} bits."
     )
 
 
@@ -54,9 +67,7 @@ def readout(record: AttentionRecord, query: int, head: int | None = None, count:
         head: The only head to read; all if not given.
         count: Keys to list for each head.
     """
-    uniform = (
-        f"Every key alike would be {1 / record.k.shape[1]:.1%} each and {record.uniform_entropy:.2f} bits."
-    )
+    uniform = f"Every key alike would be {percent(1 / record.k.shape[1])} each and {record.uniform_entropy:.2f} bits."
     said = "".join(
         f"<p>{html.escape(text)}</p>" for text in (f"{uniform} {COUNTED}", what_is_real(record), CAVEAT)
     )
@@ -77,7 +88,7 @@ def strongest(record: AttentionRecord, query: int, head: int | None = None, coun
     columns = [record.top(query, number, checks.positive("count", count)) for number in heads]
     lines = [
         f"<tr><th scope='row'>{place + 1}</th>"
-        + "".join(f"<td>row {key.row}, column {key.column}: <b>{key.share:.1%}</b></td>" for key in line)
+        + "".join(f"<td>row {key.row}, column {key.column}: <b>{percent(key.share)}</b></td>" for key in line)
         + "</tr>"
         for place, line in enumerate(zip(*columns, strict=True))
     ]

@@ -5,6 +5,7 @@ from urllib.parse import urlparse
 
 import pytest
 
+from mqa_lib.explorer import words
 from mqa_lib.record import AttentionRecord
 from tests.unhooked import jupyter
 from tests.unhooked.jupyter import PATIENCE
@@ -59,7 +60,7 @@ def texts(page, selector):
 
 def strongest(record: AttentionRecord, query: int) -> list[str]:
     keys = [record.top(query, head, 1)[0] for head in range(record.num_heads)]
-    return [f"row {key.row}, column {key.column}: {key.share:.1%}" for key in keys]
+    return [f"row {key.row}, column {key.column}: {words.percent(key.share)}" for key in keys]
 
 
 @pytest.mark.slow

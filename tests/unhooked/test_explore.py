@@ -22,6 +22,7 @@ from ultralytics import RTDETR, YOLO
 
 from mqa_lib import MobileMQA, explorer, pictures, plots, record, rtdetr
 from mqa_lib.__main__ import main
+from mqa_lib.explorer import words
 
 ROOT = Path(__file__).parents[2]
 NANO = ROOT / "data/weights/rtdetr-nano-mobile-mqa.safetensors"
@@ -93,7 +94,7 @@ def test_the_page_holds_the_records_own_numbers(nano):
         query = entry.query_at(103, 83)
         for head in range(entry.num_heads):
             for key in entry.top(query, head):
-                assert f"row {key.row}, column {key.column}: <b>{key.share:.1%}</b>" in text
+                assert f"row {key.row}, column {key.column}: <b>{words.percent(key.share)}</b>" in text
             assert f"{float(record.entropy(entry.row(query, head))):.2f} bits" in text
         assert f"{entry.uniform_entropy:.2f} bits" in text
     for number in range(len(seen.points.layers)):

@@ -127,7 +127,7 @@ def test_the_table_lists_the_record_s_five_strongest_keys_of_every_head():
     table = words.readout(record, 17)
     listed = re.findall(r"<td>row (\d+), column (\d+): <b>([\d.]+)%</b></td>", table)
     expected = [key for line in zip(record.top(17, 0), record.top(17, 1), strict=True) for key in line]
-    assert listed == [(str(key.row), str(key.column), f"{key.share:.1%}"[:-1]) for key in expected]
+    assert listed == [(str(key.row), str(key.column), words.percent(key.share)[:-1]) for key in expected]
 
 
 def test_the_table_says_what_is_real_what_is_uniform_and_that_it_is_no_explanation():

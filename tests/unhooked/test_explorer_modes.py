@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
 from mqa_lib import explorer
-from tests.unhooked.explored import AIFI, STAGE, menu, now, opened, p5, random_record
+from mqa_lib.explorer import payload
+from tests.unhooked.explored import AIFI, GRIND, STAGE, menu, now, opened, p5, p95_and_bar, random_record
 from tests.unhooked.test_explore import HOSTILE
 
 FRAME, SLOW_FRAME = 16, 50  # milliseconds in which 95 of 100 moves are drawn
@@ -82,7 +83,7 @@ CLOCK = """([moves]) => {
     if (i % 2) stage.dispatchEvent(new PointerEvent('pointermove', {clientX: x, clientY: y, bubbles: true}));
     else stage.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
     document.querySelector('.mqa-x').offsetHeight;
-    times.push(performance.now() - begun);
+    times.push([performance.now() - begun, grind()]);
   }
   return times;
 }"""
@@ -91,19 +92,14 @@ CLOCK = """([moves]) => {
 @pytest.mark.parametrize("kind", ["Mobile MQA", "AIFI"])
 @pytest.mark.parametrize(("rate", "bar"), [(1, FRAME), (6, SLOW_FRAME)])
 def test_a_move_is_drawn_in_every_head_within_a_frame(browser, tmp_path, kind, rate, bar):
-    """Moves of pointer and keys, laid out too. The calmest of three runs counts: others may use this machine."""
+    """Moves of pointer and keys, laid out too. The median of the rounds counts, against the machine as it is now."""
     record = p5() if kind == "Mobile MQA" else random_record(**AIFI)
     page = opened(browser, explorer.export_html([record], tmp_path / "p5.html"))
     page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": rate})
+    page.evaluate(GRIND)
     page.evaluate(CLOCK, [50])
-    for _ in range(3):
-        times = page.evaluate(CLOCK, [500 if rate == 1 else 200])
-        print(
-            f"{kind}, {rate}x: p50 {np.percentile(times, 50):.1f} ms, p95 {np.percentile(times, 95):.1f} ms"
-        )
-        if np.percentile(times, 95) <= bar:
-            break
-    assert np.percentile(times, 95) <= bar
+    p95, most = p95_and_bar([page.evaluate(CLOCK, [100]) for _ in range(5)], bar, rate)
+    assert p95 <= most
     page.close()
 
 
@@ -194,3 +190,35 @@ def test_a_page_of_p5_is_small_and_one_that_is_too_large_is_refused_with_a_way_o
         explorer.export_html([large], tmp_path / "b.html")
     assert not (tmp_path / "b.html").exists()
     assert explorer.export_html([large], tmp_path / "b.html", interactive=False).stat().st_size < 1_000_000
+
+
+def test_a_page_that_may_do_with_less_keeps_the_weights_or_says_which_layer_it_does_without(
+    browser, tmp_path
+):
+    layers = [random_record(4, 40, 20, 64, layer="p4"), replace(p5(1), layer="p5"), random_record(**AIFI)]
+    page = opened(browser, explorer.export_html(layers, tmp_path / "a.html", fit=True))
+    assert "kept in 12 bits each instead of 16" in page.locator("main").inner_text()
+    for number, record in enumerate(layers):
+        menu(page, "layer").select_option(index=number)
+        page.locator(STAGE).focus()
+        page.keyboard.press("Control+Home")
+        page.locator(".mx-heads [role=radio]").nth(2).click()
+        shown = page.locator(".mx-table").first.locator("tbody tr").first.inner_text().split()
+        assert float(shown[-1][:-1]) == pytest.approx(100 * record.row(0, 1).max(), abs=0.2 + 0.05)
+    page.close()
+    path = explorer.export_html(
+        [*layers, random_record(4, 80, 40, 64, layer="p3")], tmp_path / "b.html", fit=True
+    )
+    page = opened(browser, path)
+    assert "does without 1 of 4 layers: p3 (Mobile MQA): 80×80 queries" in page.locator("main").inner_text()
+    assert menu(page, "layer").locator("option").count() == 3 and path.stat().st_size <= 2_000_000
+    page.locator("summary").click()
+    assert page.get_by_role("heading", name="p3 (Mobile MQA)").is_visible()
+    page.close()
+
+
+def test_weights_of_a_trained_detector_survive_12_bits(seen):
+    for record in seen.layers:
+        worst = payload.rounding(record)
+        print(f"{record.layer}: {worst:.1e}")
+        assert 0 < worst <= 2e-3

@@ -79,7 +79,7 @@ def test_table_numbers_and_thumbnails_are_the_record_s_own(page, seen):
     for head in range(record.num_heads):
         page.locator(".mx-heads [role=radio]").nth(head + 1).click()
         rows = page.locator(".mx-table").first.locator("tbody tr").all_inner_texts()
-        expected = [(str(k.row), str(k.column), f"{k.share:.1%}") for k in record.top(70, head)]
+        expected = [(str(k.row), str(k.column), words.percent(k.share)) for k in record.top(70, head)]
         assert [(c[0], c[1], c[-1]) for c in (row.split() for row in rows)] == expected
         bits = f"Entropy {float(entropy(record.row(70, head))):.2f} bits"
         assert (
@@ -89,7 +89,7 @@ def test_table_numbers_and_thumbnails_are_the_record_s_own(page, seen):
         assert words.sentence(record, 70, head) == page.locator(SAID).inner_text()
     page.locator(".mx-heads [role=radio]").first.click()
     mean = record.rows(70).mean(0)
-    assert f"{mean.max():.1%}" in page.locator(".mx-table").first.locator("tbody tr").first.inner_text()
+    assert words.percent(mean.max()) in page.locator(".mx-table").first.locator("tbody tr").first.inner_text()
     page.keyboard.press("ArrowRight")
     assert now(page)["head"] == "0" and page.locator(".mx-heads [tabindex='0']").count() == 1
 
@@ -110,7 +110,7 @@ def test_a_map_has_a_pixel_for_each_key_and_one_scale_for_all_heads(page, seen):
     for head in range(record.num_heads):
         shown = pixels(page, f".mx-heads [role=radio]:nth-child({head + 2}) canvas").reshape(-1, 4)
         np.testing.assert_allclose(shown[:, 3] / 255, 0.25 + 0.55 * rows[head] / largest, atol=0.01)
-    assert f"{largest:.1%}" in page.locator(".mx-bar").first.inner_text()
+    assert words.percent(largest) in page.locator(".mx-bar").first.inner_text()
     menu(page, "scale").select_option(label="0 to 100%")
     shown = pixels(page, ".mx-heads [role=radio]:nth-child(2) canvas").reshape(-1, 4)
     np.testing.assert_allclose(shown[:, 3] / 255, 0.25 + 0.55 * rows[0], atol=0.01)
@@ -123,7 +123,7 @@ def test_a_key_under_the_pointer_is_named_with_its_weight_and_its_footprint(page
     centre = record.key_centres()[key]
     over(page, LARGE, (*centre, *centre), record.image.shape)
     said = page.locator(".mx-hover").inner_text()
-    assert f"Key row 3, column 4: {record.row(70, head)[key]:.1%}" in said
+    assert f"Key row 3, column 4: {words.percent(record.row(70, head)[key])}" in said
     foot = page.locator(f"{STAGE} .mx-foot")
     places = foot.evaluate("n => [n.style.top, n.style.left, n.style.height, n.style.width]")
     top, left, bottom, right = record.footprint(key)
@@ -139,9 +139,10 @@ def test_the_reverse_view_says_who_reads_a_key(page, seen):
     head = int(now(page)["head"])
     column = record.weights(head)[0][:, key]
     row, at = divmod(int(column.argmax()), record.query_grid[1])
-    said = f"Key row 3, column 4, head {head}: read most by query row {row}, column {at}, {column.max():.1%}."
+    most = words.percent(column.max())
+    said = f"Key row 3, column 4, head {head}: read most by query row {row}, column {at}, {most}."
     assert page.locator(SAID).inner_text() == said
-    assert f"reads {column.mean():.1%} of this key" in page.locator(".mqa-x").inner_text()
+    assert f"reads {words.percent(column.mean())} of this key" in page.locator(".mqa-x").inner_text()
 
 
 def test_temperature_changes_the_weights_and_says_that_they_are_not_the_layer_s(page, seen):
@@ -151,7 +152,7 @@ def test_temperature_changes_the_weights_and_says_that_they_are_not_the_layer_s(
     slider.evaluate("s => { s.value = 1; s.dispatchEvent(new Event('input')); }")
     head = int(now(page)["head"])
     scores = np.log(record.row(70, head).astype(float)) / 2
-    assert f"{(np.exp(scores) / np.exp(scores).sum()).max():.1%}" in page.locator(SAID).inner_text()
+    assert words.percent((np.exp(scores) / np.exp(scores).sum()).max()) in page.locator(SAID).inner_text()
     assert "2.00 (not the layer's own)" in page.locator(".mqa-x").inner_text()
 
 
@@ -163,7 +164,9 @@ def test_layer_and_its_neighbour_are_shown_at_the_same_place_of_the_picture(page
     there = aifi.query_at(int((top + bottom) / 2), int((left + right) / 2))
     mean = aifi.rows(there).mean(0)
     said = page.locator(".mx-answer .mx-quiet").all_inner_texts()
-    assert any(f"{mean.max():.1%}; entropy" in text and "all heads on average" in text for text in said)
+    assert any(
+        f"{words.percent(mean.max())}; entropy" in text and "all heads on average" in text for text in said
+    )
     menu(page, "layer").focus()
     menu(page, "layer").select_option(index=len(seen.layers) - 1)
     assert now(page)["query"] == str(there) and aifi.kind == "AIFI"
@@ -197,8 +200,10 @@ def test_the_right_key_is_outlined_and_counted(page, seen):
     nearest = place[0] * record.key_grid[1] + place[1]
     shares = record.rows(query).reshape(record.num_heads, -1)[:, nearest]
     text = page.locator(".mx-truth").inner_text()
-    assert f"the best head puts {shares.max():.1%} on the right key: head {shares.argmax()}" in text
-    assert f"Over the {len(seen.pairs)} locks" in text and f"{1 / 64:.1%}" in text
+    assert (
+        f"the best head puts {words.percent(shares.max())} on the right key: head {shares.argmax()}" in text
+    )
+    assert f"Over the {len(seen.pairs)} locks" in text and words.percent(1 / 64) in text
     outline = page.locator(f"{STAGE} .mx-right")
     assert outline.is_visible() and outline.evaluate("n => parseFloat(n.style.top)") == pytest.approx(
         record.footprint(int(nearest)).top / 1.28, abs=1e-3
@@ -215,9 +220,9 @@ def test_a_detection_moves_the_query_and_shows_the_decoder_s_points(page, seen):
     page.get_by_role("radio", name="layer 1").click()
     shares = points.level_shares(1, 1)
     text = page.locator(".mx-decoder").inner_text()
-    assert all(f"{share:.1%} from the map of" in text for share in shares)
+    assert all(f"{words.percent(share)} from the map of" in text for share in shares)
     assert page.locator(".mx-decoder svg :is(circle, polygon)").count() == points.weights[0, 0].size
-    assert f"{points.weights[1, 1].max():.1%} the largest" in text
+    assert f"{words.percent(points.weights[1, 1].max())} the largest" in text
 
 
 def test_the_stored_check_is_shown_for_its_place_and_offered_elsewhere(page, seen):

@@ -9,11 +9,12 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import timm
+import torch
 import traitlets
 from PIL import Image
 from torch import nn
 
-from mqa_lib import MobileMQA, explorer, plots, record, transfer
+from mqa_lib import MobileMQA, explorer, plots, transfer
 from mqa_lib.explorer import words
 from mqa_lib.explorer.widget import AttentionExplorer
 from tests.unhooked.explored import AIFI, p5, random_record
@@ -95,17 +96,42 @@ def test_on_colab_the_data_travel_as_text_and_are_the_same(monkeypatch):
     assert "application/vnd.jupyter.widget-view+json" in metadata
 
 
-def test_the_reader_may_ask_the_kernel_to_mask_keys():
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 6, 6), MobileMQA(8, num_heads=2, kv_stride=1), nn.Conv2d(8, 4, 1)
-    ).eval()
-    image = np.random.RandomState(0).randint(0, 256, (30, 42, 3)).astype(np.uint8)
-    view = widget(record.capture(model, image)[0], model=model)
-    view._handle_custom_msg({"check": {"layer": 0, "query": 17}}, [])
-    assert view.checks and view.checked[0]["queries"] == [17] and len(view.checked[0]["rows"]) == 4
+def asking_model() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [MobileMQA(8, num_heads=2, kv_stride=stride) for stride in (1, 2)]
+    return nn.Sequential(nn.Conv2d(3, 8, 6, 6), *layers, nn.Conv2d(8, 4, 1)).eval()
+
+
+def ask(view, scene, layer, query):
+    view._handle_custom_msg({"check": {"scene": scene, "layer": layer, "query": query}}, [])
+
+
+def test_the_reader_may_ask_the_kernel_to_mask_keys_of_any_picture_at_the_size_it_was_looked_at():
+    model, random = asking_model(), np.random.RandomState(0)
+    images = [random.randint(0, 256, (30, 42, 3)).astype(np.uint8) for _ in range(2)]
+    seen = [
+        explorer.look(model, image, name, size=(36, 48), layer="2")
+        for name, image in zip("ab", images, strict=True)
+    ]
+    view = widget(*seen, model=model)
+    ask(view, 1, 0, 40)
+    expected = explorer.mask_check(model, images[1], 1, 40, (36, 48))
+    found = view.checked[0]
+    assert (found["scene"], found["layer"], found["queries"]) == (1, 0, [40])
+    assert [line["top"] for line in found["rows"]] == list(expected.strongest)
     silent = widget(made(5, 7))
-    silent._handle_custom_msg({"check": {"layer": 0, "query": 17}}, [])
+    ask(silent, 0, 0, 17)
     assert not silent.checks and silent.checked == []
+
+
+def test_a_check_that_fails_says_so_where_it_was_asked_for(caplog):
+    model = nn.Sequential(asking_model(), nn.MaxPool2d(2))
+    image = np.random.RandomState(0).randint(0, 256, (30, 42, 3)).astype(np.uint8)
+    view = widget(explorer.look(model, image), model=model)
+    ask(view, 0, 0, 17)
+    assert "neither a score per class nor a map" in view.checked[0]["failed"] and view.checked[0][
+        "queries"
+    ] == [17]
 
 
 def test_records_of_several_pictures_become_several_pictures():
