@@ -17,6 +17,7 @@ DETAILS = re.compile(
     r"<details>\s*<summary>(?P<title>[^<]+)</summary>\n\n(?P<text>.*?)\n?</details>", re.DOTALL
 )
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+NEAR = 4  # cells from a heading to its check
 MARK, TRY = "what came of the solution: ", "tried"
 # A solution sees what a reader has who solved the exercises before it; the notebook goes on as if nobody had.
 CODE = """
@@ -73,19 +74,29 @@ def exercises(notebook: NotebookNode) -> list[Taught]:
         if not headings:
             continue
         (heading,) = headings
-        asked, answer, help_ = heading["name"], *notebook.cells[number + 1 : number + 3]
-        assert answer.cell_type == "code" and help_.cell_type == "markdown", f"{asked}: text, code, help"
-        check = CHECK.match(answer.source.strip().splitlines()[-1])
-        assert check and check["name"] == asked, f"{asked}: its cell must end with its check"
+        asked = heading["name"]
+        place, check = _checked(notebook, asked, number)
+        help_ = notebook.cells[place + 1]
         folds = {fold["title"].strip(): fold["text"] for fold in DETAILS.finditer(help_.source)}
         blocks = BLOCK.findall(folds.get("Solution", ""))
         found.append(
             Taught(
-                asked, heading["kind"], int(heading["minutes"]), heading["dots"], number + 1, check[0],
+                asked, heading["kind"], int(heading["minutes"]), heading["dots"], place, check,
                 tuple(folds), "\n".join(blocks),
             )
         )  # fmt: skip
     return found
+
+
+def _checked(notebook: NotebookNode, asked: str, heading: int) -> tuple[int, str]:
+    """Return the place and the last line of the cell that checks an exercise; cells may prepare it."""
+    for place in range(heading + 1, min(heading + 1 + NEAR, len(notebook.cells))):
+        cell = notebook.cells[place]
+        lines = cell.source.strip().splitlines() if cell.cell_type == "code" else []
+        found = CHECK.match(lines[-1]) if lines else None
+        if found and found["name"] == asked:
+            return place, found[0]
+    raise AssertionError(f"{asked}: a cell behind its heading must end with its check")
 
 
 def quizzes(notebook: NotebookNode) -> list[str]:

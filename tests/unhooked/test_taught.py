@@ -69,5 +69,5 @@ def test_the_parts_of_an_exercise_are_found():
 
 
 def test_an_exercise_of_another_form_is_refused():
-    with pytest.raises(AssertionError, match="03-keys: its cell must end with its check"):
+    with pytest.raises(AssertionError, match="03-keys: a cell behind its heading must end with its check"):
         taught.exercises(lesson(check="check"))
