@@ -250,7 +250,7 @@ def seed_table(
 
 
 @torch.no_grad()
-def counted(probe: Probe, batch: Batch) -> dict[str, float]:
+def counted(probe: Probe, batch: Batch) -> dict[str, int | float]:
     """Return what a probe's attention finds at all locks of many pictures, as shares and as bits.
 
     `right`: locks whose colour is named right. `found`: locks for which the best head's strongest key is centred within

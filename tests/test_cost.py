@@ -312,3 +312,23 @@ def test_a_key_is_centred_where_the_middle_of_its_filter_lies(
         assert row == pytest.approx(expected, rel=1e-4)  # the untrained norm divides by sqrt(1 + eps)
     if padding == "":
         assert cost.key_centre(1, stride, size) == cost.key_centre(1, stride, size, padding, extent)
+
+
+def test_a_batch_costs_its_pictures_and_its_weights_once() -> None:
+    one = cost.mobile_mqa(**LAYER, kv_stride=2)
+    many = one.for_batch(7)
+    assert (many.macs, many.activation_bytes, many.score_bytes) == tuple(
+        7 * each for each in (one.macs, one.activation_bytes, one.score_bytes)
+    )
+    assert (many.params, many.weight_bytes) == (one.params, one.weight_bytes)
+    assert one.macs_per_byte < many.macs_per_byte < 7 * one.macs_per_byte
+    assert many.bytes_moved(scores_in_memory=True) - many.bytes_moved() == 7 * (
+        one.bytes_moved(scores_in_memory=True) - one.bytes_moved()
+    )
+    assert one.for_batch(1) == one
+
+
+def test_a_devices_ridge_is_its_peak_by_its_bandwidth_or_what_is_published() -> None:
+    assert cost.DEVICES["NVIDIA T4"].ridge(4) == pytest.approx(8.1e12 / 2 / 320e9)
+    assert cost.DEVICES["Pixel 8 EdgeTPU"].ridge(1) == 433.8
+    assert cost.Device("a machine", "a source", {4: 6e12, 1: 24e12}, 2e10).formats == (4, 1)

@@ -1,6 +1,7 @@
 """The probe shows what attention is for: chance without it, nearly all locks with it."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,68 @@ def test_the_same_seed_trains_the_same_probe():
 def test_a_probe_without_shared_keys_has_no_hits_to_count():
     with pytest.raises(ValueError, match=r"`attention` \(=none\) has no shared keys.*Train `mobile-mqa`"):
         probe.Probe("none").key_hits(probe.draw(1))
+
+
+@pytest.mark.parametrize("kv_stride", probe.STRIDES)
+def test_counts_are_those_of_a_plain_loop_over_locks(kv_stride):
+    network, batch = probe.Probe("mobile-mqa", kv_stride), probe.draw(37, seed=2, step=probe.CELL)
+    found = probe.counted(network, batch)
+    side, _ = probe.cost.key_grid(probe.GRID, probe.GRID, kv_stride)
+    centres = [probe.CELL * probe.cost.key_centre(index, kv_stride) for index in range(side)]
+    weights = network.attn.weights(network.norm(network.stem(batch.pictures / 255 - 0.5))).detach()
+    hits, near, bits = [], [], []
+    for picture, scene in enumerate(batch.scenes):
+        for pair in scene.pairs:
+            on = [
+                abs(row - pair.key.row) <= 9 and abs(column - pair.key.column) <= 9
+                for row in centres
+                for column in centres
+            ]
+            lock = pair.lock.row // probe.CELL * probe.GRID + pair.lock.column // probe.CELL
+            read = weights[picture, :, lock]
+            hits.append([on[index] for index in read.argmax(-1).tolist()])
+            near.append(sum(on) / len(on))
+            bits += [sum(-w * math.log2(w) for w in head if w > 0) for head in read.tolist()]
+    assert found["locks"] == len(hits) == 4 * 37 and found["keys"] == side**2
+    assert found["found"] == pytest.approx(max(sum(head) for head in zip(*hits, strict=True)) / len(hits))
+    assert found["found_by_any"] == pytest.approx(sum(map(any, hits)) / len(hits))
+    assert found["chance"] == pytest.approx(sum(near) / len(near))
+    assert found["entropy"] == pytest.approx(sum(bits) / len(bits), rel=1e-4)
+    assert found["right"] == network.accuracy(batch)
+
+
+def test_bundled_probes_come_back_with_their_weights_card_and_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        probe, "train", lambda kv_stride, seed, steps: kept.setdefault(kv_stride, untrained(kv_stride))
+    )
+    monkeypatch.setattr(probe, "counted", lambda network, batch: {"right": float(len(batch.pictures))})
+    kept = {}
+    written = list(probe.bundle(tmp_path, seed=3, steps=7))
+    assert [path.name for path in written] == [
+        *(f"stride-{each}.safetensors" for each in (1, 2, 4)),
+        "strides.json",
+    ]
+    for stride in probe.STRIDES:
+        back = probe.load(stride, tmp_path)
+        assert back.attn.kv_stride == stride and not back.training and back.history == kept[stride].history
+        ours, theirs = back.state_dict(), kept[stride].state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    card = json.loads(written[0].with_suffix(".json").read_text())
+    assert (card["seed"], card["steps"], card["kv_stride"], card["step"]) == (3, 7, 1, probe.STEP)
+    rows = json.loads(written[-1].read_text())["rows"]
+    assert [(row["step"], row["kv_stride"], row["right"]) for row in rows] == [
+        (step, stride, 256.0) for step in (probe.STEP, probe.CELL) for stride in (1, 2, 4)
+    ]
+
+
+def untrained(kv_stride):
+    network = probe.Probe("mobile-mqa", kv_stride)
+    network.history = [probe.Progress(1, 64, 0.5, 1.5, 0.25)]
+    return network
+
+
+def test_weights_go_to_a_safetensors_file_and_nowhere_else(tmp_path):
+    with pytest.raises(ValueError, match=r"`path`.*must end in .safetensors"):
+        probe.save(probe.Probe("none"), tmp_path / "probe.pt", {})
+    with pytest.raises(ValueError, match="no shared keys"):
+        probe.counted(probe.Probe("none"), probe.draw(1))
