@@ -19,7 +19,7 @@
 # **What you need:** notebook 2 (queries, keys, values; MACs) and notebook 3 (the layer). You need not know ultralytics.
 #
 # **What you will have:** a model file of your own, built, checked, started from given weights and predicting on a
-# photograph; a feeling for what goes wrong without a word; and the attention of an RT-DETR before your eyes.
+# photograph; an eye for what goes wrong without a word; and the attention of an RT-DETR in a picture.
 
 # %% tags=["setup"]
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
@@ -113,8 +113,7 @@ head:
 """
 
 # %% [markdown]
-# The function that reads such files is `parse_model`. We take ultralytics' own, without what our library wraps around
-# it:
+# The function that reads such files is `parse_model`. We take ultralytics' own, without what our library adds:
 
 # %%
 reader = inspect.unwrap(tasks.parse_model)
@@ -241,13 +240,15 @@ exercises.check("05-starved", answer)
 # answer = audit.params(audit.one_class("rtdetr-resnet50-stock").model[5]) - audit.params(named[5])
 # ```
 #
-# By hand: (2048 − 3) · 256. Two other rows read the backbone; with what they lack the whole difference is explained:
+# By hand: (2048 − 3) · 256.
 # </details>
+#
+# Two other rows read the backbone, too. What all three lack is the whole difference to the article's number:
 
 # %%
 lacking = sum((right - 3) * 256 for right in (2048, 1024, 512))
 assert audit.params(named) + lacking == audit.PRINTED_PARAMS
-print(f"{audit.params(named):,} + {lacking:,} = {audit.params(named) + lacking:,}, the article's number")
+print(f"{audit.params(named):,} + {lacking:,} = {audit.params(named) + lacking:,}")
 
 # %% [markdown]
 # Two honest ways out, and neither edits a file:
@@ -561,8 +562,8 @@ plots.show(fig, f"A photograph of a street, made square; {sure} of {len(best)} a
 print(f"{SAID} {sure} of {len(best)} answers score 0.5 or more.")
 
 # %% [markdown]
-# Without trained weights (quick mode) the answer only shows that the model is whole. In full mode it is the answer of the
-# COCO-trained model, given by *your* model before any training of its own.
+# Without trained weights (quick mode) the answer only shows that the model is whole. In full mode it is the answer of
+# the COCO-trained model, given by *your* model before any training of its own.
 #
 # ## 8 · What it looks at
 #
