@@ -83,6 +83,16 @@ def index(pages: Sequence[Page]) -> str:
     return text.replace("TABLE", table).replace("PAGES", "\n".join(names))
 
 
+def at_home(text: str) -> str:
+    """Return Markdown whose links to files beside the notebooks' folder are names instead: the pages travel alone."""
+    return re.sub(r"\[([^\]]+)\]\(\.\./([^)\s#]+)[^)]*\)", _named, text)
+
+
+def _named(link: re.Match[str]) -> str:
+    said, path = link.groups()
+    return f"`{path}`" if said.strip("`") == path.rpartition("/")[2] else f"{said} (`{path}`)"
+
+
 def _embedded(page: str) -> NotebookNode:
     """Return a cell that holds an explorer that works without a kernel."""
     return new_markdown_cell(
@@ -98,6 +108,8 @@ def prepared(notebook: NotebookNode, name: str) -> NotebookNode:
     cells = []
     for cell in copy.cells:
         cells.append(cell)
+        if cell.cell_type == "markdown":
+            cell.source = at_home(cell.source)
         if "setup" in sources.tags(cell):
             cell.metadata["tags"] = [*sources.tags(cell), "hide-input"]
         for output in cell.get("outputs", []):
@@ -133,7 +145,9 @@ def write(pages: Sequence[Page], out: Path, explorers: bool = True) -> tuple[Pat
             whole.write_text(sources.dumps(page.notebook), encoding="utf-8")
         (source / "index.md").write_text(index(pages), encoding="utf-8")
         if GLOSSARY.is_file():
-            shutil.copy(GLOSSARY, source)
+            (source / GLOSSARY.name).write_text(
+                at_home(GLOSSARY.read_text(encoding="utf-8")), encoding="utf-8"
+            )
         if explorers:
             example.write_all(extra)
         shutil.rmtree(out, ignore_errors=True)
