@@ -30,6 +30,16 @@ def test_a_picture_in_two_splits_is_named(tmp_path):
     ]
 
 
+def test_a_picture_of_the_training_that_is_tested_on_is_named_though_a_split_lies_between(tmp_path):
+    data = Path(shutil.copytree(BUNDLED, tmp_path / "set"))
+    for folder, suffix in (("images", "png"), ("labels", "txt")):
+        (data / folder / "test").mkdir()
+        shutil.copy(data / f"{folder}/train/000007.{suffix}", data / f"{folder}/test/twin.{suffix}")
+    (data / "data.yaml").write_text("test: images/test\n" + (data / "data.yaml").read_text())
+    (problem,) = inspect(data, tmp_path).problems
+    assert problem.startswith("`test`: 1 pictures are in `train` too: twin.png.")
+
+
 def test_a_class_without_an_object_is_noted_and_keeps_nobody_from_training(tmp_path):
     data = Path(shutil.copytree(BUNDLED, tmp_path / "set"))
     settings = (data / "data.yaml").read_text()

@@ -48,6 +48,11 @@ def test_other_data_under_the_same_path_give_other_names(tmp_path):
     assert not set(before) & set(names(tmp_path))
 
 
+def test_bccd_is_the_same_data_wherever_it_lies(tmp_path):
+    there, elsewhere = (GRID.replace("path: set/data.yaml", f"bccd: {place}") for place in ("a", "b"))
+    assert names(tmp_path, there) == names(tmp_path, elsewhere)
+
+
 WRONG = [
     (
         "rtdetr-nano-stock",

@@ -31,6 +31,22 @@ def test_the_best_epoch_is_the_one_whose_weights_are_kept():
     assert experiments.best_epoch(RECORD)["epoch"] == 2
 
 
+def test_the_best_epoch_is_told_by_its_map50_95_and_not_by_its_map50():
+    rated = [{"epoch": 1, "mAP50": 0.9, "mAP50-95": 0.2}, {"epoch": 2, "mAP50": 0.6, "mAP50-95": 0.5}]
+    assert experiments.best_epoch({"epochs": rated})["epoch"] == 2
+
+
+def test_the_share_of_right_colours_is_of_the_locks_that_were_found():
+    assert experiments.right_colours({"lock colours": {"locks": 11, "found": 8, "right": 2}}) == 0.25
+    nothing = experiments.right_colours({"lock colours": {"locks": 11, "found": 0, "right": 0}})
+    assert nothing != nothing  # no number
+
+
+def test_the_minutes_of_the_table_hold_the_pretraining():
+    before = {"pretraining": {"history": [{"seconds": 60.0}, {"seconds": 420.0}]}}
+    assert experiments.table([RECORD | before]).splitlines()[-1] == "| a | 3 | 3 | 21 | 10 | 0.700 | 0.350 |"
+
+
 def test_keys_and_locks_are_told_apart():
     best = experiments.best_epoch(RECORD)
     assert (experiments.key_map50(best), experiments.lock_map50(best)) == (0.9, 0.5)
