@@ -11,7 +11,7 @@ import pytest
 
 from mqa_lib import locking
 from mqa_lib.__main__ import main
-from mqa_lib.experiments import compare, read_grid, read_runs, runner
+from mqa_lib.experiments import cluster, compare, read_grid, read_runs, runner
 from tests.experiments.stub import GRID, training, write_grid
 
 REAL = """
@@ -112,7 +112,8 @@ def test_a_changed_grid_leaves_the_old_records_as_they_are(tmp_path):
     run(write_grid(tmp_path, GRID.replace("epochs: 3", "epochs: 2")), said)
     after = kept(file)
     assert len(after) == 8 and before.items() <= after.items()
-    assert "4 records in small are of another recipe" in said[0]
+    assert said[0] == "Records of another recipe in small, which stay as they are: 4."
+    assert {record["recipe"]["epochs"] for record in read_runs(tmp_path / "records/small", file)} == {2}
 
 
 def test_an_unknown_variant_is_listed_and_nothing_is_made(tmp_path, capsys):
@@ -154,14 +155,61 @@ def test_a_lock_outlives_no_process(tmp_path):
 
 
 def test_a_cluster_loses_nothing_when_a_worker_is_killed(tmp_path):
-    """Two workers of a Ray on this machine; the one that trains the stock model kills itself in its second epoch."""
+    """Two workers of a Ray on this machine, both at work when one of them is killed in the second epoch of its run."""
+    import ray
+
     file, said = write_grid(tmp_path), []
-    assert run(file, said, ray="local", train=training(die_at=2)) == []
+    cores = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    for tries_left in (2, 1, 0):
+        try:
+            ray.init(**cores)
+            break
+        except Exception:  # it gives itself thirty seconds to begin, too few where many others compute
+            ray.shutdown()
+            if not tries_left:
+                raise
+    try:
+        assert run(file, said, ray="local", train=training(die_at=2, meet=tmp_path / "meet")) == []
+    finally:
+        ray.shutdown()
+    assert len(list((tmp_path / "meet").iterdir())) == 2  # none died alone
     records = kept(file)
     assert [epochs(record) for record in records.values()] == [[1, 2, 3]] * 4
     (died,) = (record for record in records.values() if len(record["processes"]) > 1)
     assert died["recipe"]["model"] == "rtdetr-nano-stock" and len(set(died["processes"])) == 2
     assert sum(": mAP50 0.500" in line for line in said) == 4
+    assert said[-1].startswith("4/4 ")
+
+
+def test_a_cluster_leaves_a_run_alone_that_another_process_is_at(tmp_path):
+    (first, *_) = read_grid(write_grid(tmp_path)).runs
+    with (
+        locking.hold(tmp_path / "work/small" / f"{first.name}.lock"),
+        pytest.raises(locking.Busy, match="is held by"),
+    ):
+        cluster._perform_alone(first, "small", 1, tmp_path / "work", "", training())
+    assert cluster._perform_alone(first, "small", 1, tmp_path / "work", "", training())["finished"]
+
+
+def test_a_slice_of_a_cluster_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"`minutes` \(=3\) is not known on a cluster. Leave out one of `--slice`"
+    ):
+        run(write_grid(tmp_path), ray="local", minutes=3)
+
+
+def test_a_record_that_a_dying_machine_cut_off_is_named_and_not_taken_for_a_run(tmp_path):
+    file = write_grid(tmp_path)
+    run(file)
+    victim = next((tmp_path / "records/small").glob("*.json"))
+    victim.write_text(victim.read_text()[:100])
+    for read in (lambda: read_runs(tmp_path / "records/small"), lambda: run(file)):
+        with pytest.raises(
+            ValueError, match=rf"`record` .*{victim.name}\) is cut off or broken .*Remove it, and run"
+        ):
+            read()
+    victim.unlink()
+    assert run(file, train=training()) == [] and len(kept(file)) == 4
 
 
 def test_a_cluster_trains_for_real(tmp_path):
