@@ -8,7 +8,7 @@ The map of the library, from the inside out::
     cost         parameters, MACs, bytes      timing       medians, pairs
     record       AttentionRecord, capture     decoder      SamplingRecord: what RT-DETR's decoder reads
     plots        arrays in, Axes out          explorer     look at attention, write it to a page
-    labs         widgets for shapes and costs
+    labs         widgets for shapes, costs, strides, bugs   trace        every operation of one run
     datasets     Keys & Locks, YOLO folders   rtdetr       the only door to ultralytics
     experiments  runs as records              exercises    checks an answer, names the mistake
 

@@ -14,7 +14,7 @@ _VIEW = "application/vnd.jupyter.widget-view+json"
 _STYLE = (
     "<style>.mqa-lab .widget-html-content{line-height:1.5}.mqa-lab .widget-html{height:auto}"
     ".mqa-lab table{border-collapse:collapse;font-size:90%}.mqa-lab caption{text-align:left}"
-    ".mqa-lab td,.mqa-lab th{border:1px solid #8888;padding:.15em .5em;text-align:left}"
+    ".mqa-lab td{white-space:nowrap}.mqa-lab td,.mqa-lab th{border:1px solid #8888;padding:.15em .5em;text-align:left}"
     ".mqa-lab .widget-toggle-buttons .widget-toggle-button{width:auto}</style>"
 )
 _PER_LINE = 2
@@ -150,6 +150,7 @@ def html_table(titles: Sequence[str], rows: Sequence[Sequence[object]], caption:
         for first, *rest in rows
     ]
     return (
+        '<div style="overflow-x:auto">'
         f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table>"
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
     )

@@ -7,6 +7,7 @@ from mqa_lib.cost import Cost, Device
 from mqa_lib.labs import base
 
 HERE = "this machine"
+_HALF = 2  # bytes per number, as detectors usually run on a GPU
 _here: list[Device] = []
 
 
@@ -30,15 +31,15 @@ class RooflineLab(base.Lab):
         key_dim: Channels of each head.
         kv_stride: Down-sampling of keys and values in Mobile MQA.
         batch: Pictures at once.
-        number_format: Bytes per number, one that is known for the device; its widest if not given.
+        number_format: Bytes per number, one that is known for the device; float16 if not given, or its widest.
         scores_in_memory: Whether the scores are written and read, as without a fused kernel.
     """
 
     def __init__(
         self,
-        device: str = "Pixel 6 CPU",
-        size: int = 20,
-        dim: int = 256,
+        device: str = "NVIDIA T4",
+        size: int = 40,
+        dim: int = 1024,
         num_heads: int = 4,
         key_dim: int = 64,
         kv_stride: int = 2,
@@ -48,7 +49,8 @@ class RooflineLab(base.Lab):
     ) -> None:
         self.device = base.dropdown("machine", [*cost.DEVICES, HERE], device)
         formats = self._formats()
-        wanted = formats[0][1] if number_format is None else number_format
+        usual = _HALF if _HALF in dict(formats).values() else formats[0][1]
+        wanted = usual if number_format is None else number_format
         self.number_format = base.dropdown("numbers", formats, wanted)
         self.sliders = {
             "size": base.slider("map side", (4, 8, 10, 16, 20, 32, 40, 64, 80), size),
@@ -103,7 +105,9 @@ class RooflineLab(base.Lab):
         """Return the roofline and its words."""
         size = self.number_format.value
         peak = (self.machine.peak_macs or {}).get(size)
-        steps = {name: [_intensity(each, at) for at in each.steps] for name, each in self.costs.items()}
+        steps = {
+            name: {at.name: _intensity(each, at) for at in each.steps} for name, each in self.costs.items()
+        }
         title = f"{self.machine.name}, {cost.FORMATS[size]}"
         return plots.roof(self.intensities, steps, self.ridge, title, peak)
 
@@ -170,9 +174,9 @@ class RooflineLab(base.Lab):
 
 
 def roofline(
-    device: str = "Pixel 6 CPU",
-    size: int = 20,
-    dim: int = 256,
+    device: str = "NVIDIA T4",
+    size: int = 40,
+    dim: int = 1024,
     num_heads: int = 4,
     key_dim: int = 64,
     kv_stride: int = 2,

@@ -96,6 +96,11 @@ class StrideLab(base.Lab):
         row = next(
             row for row in counted() if row["step"] == self.step and row["kv_stride"] == self.kv_stride.value
         )
+        unseen = (
+            " In training no shape lay between the keys' centres of stride 2; only stride 1 treats all cells alike."
+            if self.step != probe.STEP
+            else ""
+        )
         verdict = "right" if named == right else f"wrong, it is {right}"
         return (
             f"This lock is a {self.pair.shape} and is named {named}: {verdict}. Head {self.chosen_head} reads most"
@@ -103,7 +108,7 @@ class StrideLab(base.Lab):
             f" {self.seen.uniform_entropy:.1f} bits. Counted over {row['locks']:,} locks at kv_stride"
             f" {row['kv_stride']}: {row['right']:.1%} named right; the best head's strongest key lies on the lock's key"
             f" for {row['found']:.1%} (blindly {row['chance']:.1%}). One training a stride, so small differences are"
-            " no finding."
+            f" no finding.{unseen}"
         )
 
     def rows(self) -> str:

@@ -96,11 +96,11 @@ def test_a_slider_moves_by_keyboard_and_the_picture_answers(page):
 
 @pytest.mark.slow
 def test_another_machine_changes_formats_and_roof(page):
-    took = answered(page, ROOFLINE, lambda: choose(page, ROOFLINE, "machine", "NVIDIA T4"))
+    took = answered(page, ROOFLINE, lambda: choose(page, ROOFLINE, "machine", "NVIDIA A100 40 GB"))
     print(f"roofline, from choice to picture: {took:.0f} ms")
     options = lab(page, ROOFLINE).locator(".widget-dropdown", has_text="numbers").locator("option")
     assert options.all_inner_texts() == ["float32", "float16", "int8"]
-    assert "Roofline of NVIDIA T4" in picture(page, ROOFLINE).get_attribute("alt")
+    assert "Roofline of NVIDIA A100" in picture(page, ROOFLINE).get_attribute("alt")
 
 
 @pytest.mark.slow

@@ -83,4 +83,5 @@ def test_words_and_alt_text_say_the_counts() -> None:
         for what, share in shares.items():
             assert f"{' '.join(what.split())} {share:.0%}" in lab.alt.split(f"{stride}: ")[1]
     (row,) = (each for each in strides.counted() if (each["kv_stride"], each["step"]) == (2, probe.CELL))
+    assert "only stride 1 treats all cells alike" in lab.said.value
     assert f"{row['right']:.1%} named right" in lab.said.value and f"{row['locks']:,} locks" in lab.said.value
