@@ -90,13 +90,20 @@ class AttentionExplorer(anywidget.AnyWidget):
         return words.sentence(record, self.query, self.head)
 
     def picture(self) -> bytes:
-        """Return what the explorer shows, as a picture that needs no kernel: every head, for the same query."""
+        """Return what the explorer shows, as a picture that needs no kernel, with the sentence beneath it.
+
+        It shows every head, for the same query. The sentence is drawn, for a notebook shows one kind of what a cell
+        gave: where that is the picture, nothing else would say what is read.
+        """
         seen = self.scenes[self.scene]
-        if not seen.layers:
-            return _smaller(plots.png(plots.sampling_figure(seen.points))) if seen.points else b""
-        record = seen.layers[self.layer]
-        drawn = plots.query_figure if self.guess == ASKED else plots.explorer_figure
-        return _smaller(plots.png(drawn(record, self.query)))
+        if seen.layers:
+            drawn = plots.query_figure if self.guess == ASKED else plots.explorer_figure
+            figure = drawn(seen.layers[self.layer], self.query)
+        elif seen.points:
+            figure = plots.sampling_figure(seen.points)
+        else:
+            return b""
+        return _small(plots.png(figure), plots.png(plots.note_figure([self.sentence()])))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """Return the widget, and the picture and the sentence for where there is none."""
@@ -126,12 +133,17 @@ class AttentionExplorer(anywidget.AnyWidget):
         self.checked = [*self.checked, {**found, "scene": scene, "layer": layer}]
 
 
-def _smaller(png: bytes) -> bytes:
-    """Return a picture with 256 colours: a notebook keeps one for every explorer, and has to stay small."""
+def _small(*pngs: bytes) -> bytes:
+    """Return pictures beneath each other in 256 colours: a notebook keeps one per explorer, and stays small."""
     from PIL import Image
 
+    parts = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
+    whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
+    top = 0
+    for part in parts:
+        whole.paste(part, (0, top))
+        top += part.height
     buffer = io.BytesIO()
     # an octree, for the median cut spends its colours on the photo and loses those of the scale
-    few = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
-    few.save(buffer, "PNG", optimize=True)
+    whole.quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -1,15 +1,21 @@
 """The explorer of sliders in a real JupyterLab: its sliders move it, and nothing is asked of the network."""
 
 import shutil
+import time
 from urllib.parse import urlparse
 
+import numpy as np
 import pytest
 
+from mqa_lib import plots
 from mqa_lib.explorer import words
 from mqa_lib.record import AttentionRecord
 from tests.unhooked import jupyter
 from tests.unhooked.jupyter import PATIENCE
 from tests.unhooked.test_explorer import made
+
+CHANGE_MS = 250
+DRAWING_MS = 100  # of one picture on the machine that the bar is meant for
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +90,32 @@ def test_an_arrow_key_on_a_slider_moves_the_query_and_leaves_the_cell_where_it_i
     assert (
         page.locator(".jp-Notebook .jp-Cell").nth(0).evaluate("cell => cell.contains(document.activeElement)")
     )
+
+
+@pytest.mark.slow
+def test_a_change_is_drawn_within_a_quarter_of_a_second(page):
+    """From the key to the new picture. What slows the machine slows the same drawing in this process, and the bar."""
+    page.locator('[role="slider"]').nth(0).focus()
+    times, drawings = [], []
+    for number in range(21):
+        begun = time.perf_counter()
+        plots.png(plots.explorer_figure(made(5, 7), number, None))
+        drawings.append(1000 * (time.perf_counter() - begun))
+        watch = "() => { const image = document.querySelector('.widget-image'), old = image.src; "
+        watch += "globalThis.begun = performance.now(); globalThis.took = new Promise(done => new MutationObserver("
+        watch += "() => { if (image.src !== old) done(performance.now() - begun); })"
+        watch += ".observe(image, {attributes: true})); }"
+        page.evaluate(watch)
+        page.keyboard.press("ArrowUp" if number % 4 < 2 else "ArrowDown")
+        times.append(
+            page.evaluate("Promise.race([took, new Promise(done => setTimeout(() => done(9999), 9999))])")
+        )
+    p95, drawing = np.percentile(times[1:], 95), float(np.median(drawings[1:]))
+    allowed = CHANGE_MS * max(1.0, drawing / DRAWING_MS)
+    print(
+        f"a change: p50 {np.median(times[1:]):.0f} ms, p95 {p95:.0f} ms; here {drawing:.0f} ms; allowed {allowed:.0f}"
+    )
+    assert p95 <= allowed
 
 
 @pytest.mark.slow

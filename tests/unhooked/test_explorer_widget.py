@@ -17,7 +17,7 @@ from torch import nn
 from mqa_lib import MobileMQA, explorer, plots, transfer
 from mqa_lib.explorer import words
 from mqa_lib.explorer.widget import AttentionExplorer
-from tests.unhooked.explored import AIFI, p5, random_record
+from tests.unhooked.explored import AIFI, SAID, STAGE, now, opened, p5, random_record
 from tests.unhooked.test_explorer import PNG, made
 
 
@@ -31,12 +31,15 @@ def bytes_of(view) -> int:
 
 
 def same_picture(text: str, figure) -> bool:
-    """Return whether a picture of 256 colours is that of a figure."""
+    """Return whether a picture of 256 colours is that of a figure, with words beneath it."""
     shown, drawn = (
         np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(float)
         for png in (base64.b64decode(text), plots.png(figure))
     )
-    return shown.shape == drawn.shape and np.abs(shown - drawn).mean() < 15  # the photo is noise
+    height, width = drawn.shape[:2]
+    words = shown[height:]
+    has_words = 20 < words.shape[0] < height and (words < 100).any() and (words > 200).mean() > 0.8
+    return has_words and np.abs(shown[:height, :width] - drawn).mean() < 15  # the photo is noise
 
 
 def test_its_bundle_holds_the_widget_the_picture_and_the_sentence():
@@ -147,3 +150,42 @@ def test_timm_s_hybrids_are_explored_after_their_layers_were_carried_over():
     seen = explorer.look(model, image, size=(96, 128))
     assert [layer.kind for layer in seen.layers] == ["Mobile MQA"] * 8
     assert seen.layers[0].key_grid == (3, 4) and widget(*seen.layers).sentence().startswith("Query row 3")
+
+
+KINDS = {
+    "grey": lambda random: random.randint(0, 256, (30, 42)).astype(np.uint8),
+    "alpha": lambda random: random.randint(0, 256, (30, 42, 4)).astype(np.uint8),
+    "16 bits": lambda random: random.randint(0, 65536, (30, 42)).astype(np.uint16),
+    "one row": lambda random: random.randint(0, 256, (1, 42, 3)).astype(np.uint8),
+    "one column": lambda random: random.randint(0, 256, (30, 1, 3)).astype(np.uint8),
+    "one pixel": lambda random: random.randint(0, 256, (1, 1, 3)).astype(np.uint8),
+    "large": lambda random: random.randint(0, 256, (1500, 2100, 3)).astype(np.uint8),
+}
+
+
+def network_of_any_size() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 6, 6), MobileMQA(8, num_heads=2, kv_stride=2)).eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_of_any_size_and_kind_is_shown(kind, browser, tmp_path):
+    seen = explorer.look(network_of_any_size(), KINDS[kind](np.random.RandomState(0)), size=(30, 42))
+    view = widget(seen)
+    assert min(Image.open(io.BytesIO(view.picture())).size) > 100 and bytes_of(view) < 450_000
+    page = opened(browser, explorer.export_html(seen, tmp_path / "a.html"))
+    assert page.locator(SAID).inner_text() == view.sentence() and page.said == []
+    page.locator(STAGE).focus()
+    page.keyboard.press("Control+End")
+    assert now(page)["query"] == "34" and page.locator(STAGE).bounding_box()["width"] > 20
+    page.close()
+
+
+def test_a_picture_that_a_camera_turned_is_shown_upright(tmp_path):
+    array = np.random.RandomState(0).randint(0, 256, (30, 42, 3)).astype(np.uint8)
+    noted = Image.Exif()
+    noted[0x0112] = 6  # to be turned by a quarter
+    Image.fromarray(array).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=noted)
+    seen = explorer.look(network_of_any_size(), tmp_path / "turned.png", size=(30, 42))
+    np.testing.assert_array_equal(seen.image, array)
+    assert widget(seen).data == widget(explorer.look(network_of_any_size(), array, size=(30, 42))).data
