@@ -176,12 +176,85 @@ KEYS = Exercise(
     difficulty=1,
 )
 
+
+def _first_nan(key_dim: int) -> int:
+    """Return the smallest number of heads with which the article's scale leaves a NaN."""
+    x = normal(1, 11, 5, 7).float()
+    layers = (
+        (heads, PublishedMQA(11, heads, key_dim, defects=Defect.SCALE)) for heads in range(1, 3 * key_dim)
+    )
+    return next(heads for heads, layer in layers if layer(x).isnan().any())
+
+
+NAN = Exercise(
+    task="With how many heads of 6 channels does the layer whose scale alone is wrong first give a NaN?",
+    hint="it divides by sqrt(key_dim // num_heads); when is the whole-number division 0?",
+    right=_first_nan,
+    mistakes={
+        "6 // 6 is 1, and dividing by 1 does no harm; one head more.": 6,
+        "only powers of two were tried; a smaller number breaks it too.": 8,
+        "6 // 4 is 1: the scores are too large, but they are numbers.": 4,
+        "this is twice the size of a head; the division gives 0 much earlier.": 12,
+        "6 // 3 is 2, which is too small a divisor but not 0.": 3,
+    },
+    inputs={"key_dim": 6},
+    kind="investigate",
+    minutes=5,
+    difficulty=2,
+)
+
 EXERCISES: dict[str, Exercise] = {
     "03-split": SPLIT,
     "03-scale": SCALE,
     "03-merge": MERGE,
     "03-layer": LAYER,
     "03-keys": KEYS,
+    "03-nan": NAN,
 }
 
-QUIZZES: dict[str, Quiz] = {}
+_BOTH = "That the two agree. Both may share one misunderstanding."
+AGREE = Quiz(
+    question="Your lines and the library's layer agree to fourteen digits. What follows?",
+    options={
+        "That the layer is right.": "Only if the library is. Whoever wrote both may have misread the formula the same"
+        " way twice; the suspect's code was copied many times, and all copies agree.",
+        _BOTH: "Yes. What is needed is a source that does not share the author, the code or the idea: an oracle.",
+        "Nothing, for floating-point numbers agree by chance.": "Two arrays of many numbers do not agree to fourteen"
+        " digits by chance. They do compute the same thing; whether it is the right thing is open.",
+    },
+    right=_BOTH,
+)
+
+_MOVED = "Pixels change places: does the output follow?"
+TELLS = Quiz(
+    question="In one layer only the value layout is wrong. Which test sees it?",
+    options={
+        "The output has the shape of the input.": "It has. A wrong layout keeps every shape, which is why nobody"
+        " notices.",
+        "The weights of every query sum to 1.": "They do: values have no part in the weights, and queries and keys are"
+        " right.",
+        "The disc stays where it was.": "It does. Equal pixels still read equal things; the things are wrong.",
+        _MOVED: "Yes. A value made of four neighbours of one channel becomes another value when the neighbours do; the"
+        " table above has the error.",
+    },
+    right=_MOVED,
+)
+
+_ALL = "All pixels."
+BORDER = Quiz(
+    question="Without the correction only the keys at the border are wrong beside the others."
+    " Which pixels of the output change?",
+    options={
+        "Those at the border.": "So it would be after a convolution. Here every query reads every key, the wrong ones"
+        " too.",
+        "Those within one cell of the border.": "That is as far as a 3×3 convolution would carry it. Attention has no"
+        " such limit.",
+        _ALL: "Yes. Every query gives a share to every key, and the shares of all others change with it. A convolution"
+        " would have kept the mistake where one might have seen it.",
+        "None, because the softmax evens it out.": "The softmax makes weights sum to 1. It does not make wrong scores"
+        " right.",
+    },
+    right=_ALL,
+)
+
+QUIZZES: dict[str, Quiz] = {"03-agree": AGREE, "03-tells": TELLS, "03-border": BORDER}
