@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mqa_lib import MobileMQA, functional, published
+from mqa_lib import MobileMQA, functional, kernels, published
 from mqa_lib.published import ALL, NONE, Defect, PublishedMQA
 
 DIM, HEADS, KEY_DIM, VALUE_DIM, SIDE = 5, 2, 11, 7, 13
@@ -97,8 +97,8 @@ def test_in_blocks_it_gives_the_same_numbers_and_gradients(defects):
 
 
 def test_in_blocks_the_scores_are_never_written_down_whole(monkeypatch):
-    seen, read = [], published.kernels.read
-    monkeypatch.setattr(published.kernels, "read", lambda *given: seen.append(1) or read(*given))
+    seen, read = [], kernels.read
+    monkeypatch.setattr(kernels, "read", lambda *given: seen.append(1) or read(*given))
     layer = published.twin(mobile())
     with published.in_blocks():
         layer(picture())
