@@ -97,7 +97,7 @@ _SUPPORTED = (
     "On Keys & Locks, with backbones pretrained alike, the small detector with Mobile MQA names more colours than its"
     " stock twin, with every seed that was run."
 )
-_LITTLE = "Expect little; train stock and Mobile MQA with several seeds before you pay for it."
+_TRY = "It may help, for reasons that these tables cannot tell; train both, with several seeds, before you pay for it."
 
 SUPPORT = Quiz(
     question="Which sentence do these tables support?",
@@ -119,14 +119,15 @@ PHOTOGRAPHS = Quiz(
     question="Your own set has photographs of parts on a belt, and each part's class can be read from the part alone."
     " What do the two data sets of this notebook suggest?",
     options={
-        "Mobile MQA will help as it does on Keys & Locks.": "There the class cannot be read from the object, which is"
-        " the very reason why attention was needed.",
-        _LITTLE: "Yes. Nothing in the task"
-        " asks for a look across the picture, and the blood cells show how such a comparison looks.",
-        "Mobile MQA will hurt.": "Nothing here shows that. It costs parameters and a little time, which is another"
-        " question than the score's.",
+        "Mobile MQA will help, because attention sees the whole picture.": "That is a guess at the cause. On Keys &"
+        " Locks the class cannot be read from the object; on the blood cells it can, and nothing there tells attention from"
+        " the parameters, the depth and the norms that the blocks bring as well.",
+        _TRY: "Yes. The blood cells show a difference and not its cause: an arm with as many parameters and no"
+        " attention is missing.",
+        "Mobile MQA cannot help, because nothing asks for a look across.": "The task does not ask for it. The recorded"
+        " runs on blood cells differ all the same, so 'cannot' says too much.",
     },
-    right=_LITTLE,
+    right=_TRY,
 )
 
 QUIZZES: Mapping[str, Quiz] = {"06-support": SUPPORT, "06-photographs": PHOTOGRAPHS}
