@@ -53,7 +53,23 @@ def test_the_effect_of_the_scale_is_drawn_as_measured() -> None:
 
 
 def test_heads_are_as_many_and_as_high_as_they_have_tokens() -> None:
-    fig, alt = plots.head_shapes(num_heads=3, queries=35, keys=11)
-    heights = [sorted(bar.get_height() for bar in ax.patches) for ax in fig.axes]
-    assert heights == [[35] * 9, [35] * 5, [11, 11, 35, 35, 35]]
-    assert "Mobile MQA: 3 of q, 1 each of k and v with 11 tokens" in alt
+    fig, alt = plots.wiring(dim=11, height=5, width=7, num_heads=3, key_dim=2, kv_stride=2)
+    tallest = max(box.get_height() for box in fig.axes[0].patches)
+    tokens = [sorted(round(35 * box.get_height() / tallest, 6) for box in ax.patches) for ax in fig.axes]
+    assert tokens == [[35] * 9, [35] * 5, [12, 12, 35, 35, 35]]
+    assert "Mobile MQA: 3 heads of q with 35 tokens read from 1 of k and v with 12 tokens" in alt
+
+
+def test_every_query_head_has_one_line_from_the_map_and_one_to_the_keys_it_reads() -> None:
+    fig, _ = plots.wiring(dim=11, height=5, width=7, num_heads=3, key_dim=2, kv_stride=2)
+    for ax, keys in zip(fig.axes, ([0, 1, 2], [1], [1]), strict=True):
+        ends = [text.xy[0] for text in ax.texts if hasattr(text, "xy")]
+        assert len(ends) == 6 and set(ends[1::2]) == set(keys)
+        assert ends[::2] == [0, 1, 2]
+
+
+def test_the_shapes_stand_beside_the_boxes() -> None:
+    fig, _ = plots.wiring(dim=11, height=5, width=7, num_heads=3, key_dim=2, kv_stride=2)
+    words = " ".join(text.get_text() for text in fig.axes[2].texts)
+    for shape in ("35 × 11", "3 × 35 × 2", "1 × 12 × 2", "12 × 11", "35 × 6"):
+        assert shape in words

@@ -14,7 +14,7 @@ from mqa_lib.plots.attention import (
 from mqa_lib.plots.comparison import paired_dots, paired_dots_alt, seed_curves, seed_curves_alt
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.decoder import sampling_alt, sampling_figure
-from mqa_lib.plots.derivation import head_shapes, heat_maps, key_centres, scale_effect
+from mqa_lib.plots.derivation import heat_maps, key_centres, scale_effect
 from mqa_lib.plots.evidence import evidence
 from mqa_lib.plots.flow import layer_flow
 from mqa_lib.plots.inline import heat_colours, heat_png, note_figure, photo
@@ -34,6 +34,7 @@ from mqa_lib.plots.style import (
     with_caption,
 )
 from mqa_lib.plots.training import curves, scenes
+from mqa_lib.plots.wiring import wiring
 
 __all__ = [
     "HEAT",
@@ -50,7 +51,6 @@ __all__ = [
     "explorer_figure",
     "few_colours",
     "figure",
-    "head_shapes",
     "heat_colours",
     "heat_maps",
     "heat_png",
@@ -84,5 +84,6 @@ __all__ = [
     "time_ratios",
     "token_layout",
     "way_in",
+    "wiring",
     "with_caption",
 ]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mqa_lib import cost
-from mqa_lib.plots.style import BLUE, GREEN, HEAT, ORANGE, VERMILLION, figure, image_axes
+from mqa_lib.plots.style import BLUE, HEAT, ORANGE, VERMILLION, figure, image_axes
 
 
 def heat_maps(
@@ -108,37 +108,3 @@ def _grid(rows: int, columns: int, stride: int) -> tuple[np.ndarray, np.ndarray]
     down, across = np.mgrid[0:rows, 0:columns]
     first = cost.key_centre(0, stride)
     return across.ravel() * stride + first, down.ravel() * stride + first
-
-
-def head_shapes(num_heads: int, queries: int, keys: int) -> tuple[Figure, str]:
-    """Return the tokens of every head drawn to scale: own keys and values, shared ones, shared and fewer ones.
-
-    Args:
-        num_heads: Query heads.
-        queries: Tokens of the queries, and of the keys until they are down-sampled.
-        keys: Tokens of the keys after down-sampling.
-    """
-    layers = {
-        cost.MULTI_HEAD: (num_heads, queries),
-        cost.MULTI_QUERY: (1, queries),
-        cost.MOBILE: (1, keys),
-    }
-    fig, axes = figure(1, 3, width=9.0, height=3.0, sharey=True)
-    told = []
-    for ax, (name, (kv_heads, tokens)) in zip(axes, layers.items(), strict=True):
-        parts = (
-            ("q", num_heads, queries, BLUE),
-            ("k", kv_heads, tokens, ORANGE),
-            ("v", kv_heads, tokens, GREEN),
-        )
-        left = 0.0
-        for label, heads, height, colour in parts:
-            ax.bar([left + head for head in range(heads)], height, width=0.8, color=colour)
-            ax.text(left + (heads - 1) / 2, -0.03 * queries, label, ha="center", va="top")
-            left += heads + 1
-        ax.set(title=name, xlim=(-1, 3 * num_heads + 2), ylim=(-0.15 * queries, 1.05 * queries))
-        ax.set(xticks=[], yticks=sorted({keys, queries}))
-        ax.spines["bottom"].set_visible(False)
-        told.append(f"{name}: {num_heads} of q, {kv_heads} each of k and v with {tokens} tokens")
-    axes[0].set(ylabel="tokens")
-    return fig, f"A bar for each head, as high as its tokens. {'; '.join(told)}."
