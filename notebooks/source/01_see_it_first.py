@@ -349,9 +349,9 @@ exercises.check("01-cut", answer)
 # answer = bundled.accuracy(few)
 # ```
 #
-# Why. The network falls back to about chance: what it knows about colours came through the layer. This is an
-# experiment, and it says more than any map: something was changed, and the answers changed. (It is a rough one. The
-# network was never trained to do without the layer. Notebook 4 hides single keys instead.)
+# Why. The network falls from nearly all to little more than chance: what it knows about colours came through the
+# layer. This is an experiment, and it says more than any map: something was changed, and the answers changed. (The
+# experiment is rough, for the network was never trained to do without. Notebook 4 hides single keys instead.)
 # </details>
 
 # %% [markdown]
