@@ -120,8 +120,8 @@ PHOTOGRAPHS = Quiz(
     " What do the two data sets of this notebook suggest?",
     options={
         "Mobile MQA will help, because attention sees the whole picture.": "That is a guess at the cause. On Keys &"
-        " Locks the class cannot be read from the object; on the blood cells it can, and nothing there tells attention from"
-        " the parameters, the depth and the norms that the blocks bring as well.",
+        " Locks the class cannot be read from the object; on the blood cells it can, and nothing there tells attention"
+        " from the parameters, the depth and the norms that the blocks bring as well.",
         _TRY: "Yes. The blood cells show a difference and not its cause: an arm with as many parameters and no"
         " attention is missing.",
         "Mobile MQA cannot help, because nothing asks for a look across.": "The task does not ask for it. The recorded"
