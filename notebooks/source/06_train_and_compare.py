@@ -26,7 +26,7 @@
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
 
 # %%
-import json, os, shutil, sys, tempfile
+import json, os, shutil, sys, tempfile  # noqa: E401
 from pathlib import Path
 import numpy as np
 from IPython.display import Markdown, display
@@ -47,7 +47,9 @@ SEED, PASSES = 0, 8
 exercises.progress("06")
 
 # %%
-took = json.loads((HOME / "data/benchmarks/notebooks.json").read_text())["seconds"].get("06_train_and_compare", 0)
+took = json.loads((HOME / "data/benchmarks/notebooks.json").read_text())["seconds"].get(
+    "06_train_and_compare", 0
+)
 print(f"{took / 60:.1f} minutes on two CPU cores when it was last built; on a GPU it was not measured.")
 
 # %% [markdown]
@@ -125,7 +127,9 @@ Markdown(experiments.score_table({NAMES[name]: score for name, score in scores.i
 # %%
 colours = {name: evaluate.lock_colours(model, DATA) for name, model in models.items()}
 for name, c in colours.items():
-    print(f"{NAMES[name]:>16}: {c.found} of {c.locks} locks found, {c.share_right:.1%} of them in the right colour")
+    print(
+        f"{NAMES[name]:>16}: {c.found} of {c.locks} locks found, {c.share_right:.1%} of them in the right colour"
+    )
 
 # %% [markdown]
 # ### Exercise 06-colours · implement · 6 min · ●●○
@@ -245,7 +249,9 @@ plots.show(
 # What these differences allow to say, and what they do not:
 
 # %%
-print("\n".join(f"- {sentence}" for sentence in experiments.conclusion(compared, "right colours").splitlines()))
+print(
+    "\n".join(f"- {sentence}" for sentence in experiments.conclusion(compared, "right colours").splitlines())
+)
 
 # %% [markdown]
 # And the stricter score of detectors, over keys and locks together:
@@ -279,7 +285,9 @@ for record in records:
         name = record["recipe"]["model"].removeprefix("rtdetr-")
         reached.setdefault(name, {})[record["recipe"]["seed"]] = history[-1]["lock accuracy"]["16"]
 for name, by_seed in reached.items():
-    print(f"{name:>22}: {np.median(list(by_seed.values())):.0%} of lock cells at stride 16, {len(by_seed)} seeds")
+    print(
+        f"{name:>22}: {np.median(list(by_seed.values())):.0%} of lock cells at stride 16, {len(by_seed)} seeds"
+    )
 
 # %% [markdown]
 # So is it the layer, or is it the pretraining? The arm `from-scratch` trains the same two detectors on the same 28,800
@@ -390,7 +398,8 @@ plots.show(plots.sampling_figure(points, here), plots.sampling_alt(points, here)
 # above. Look around by yourself; the right key is outlined:
 
 # %%
-view = explorer.show(seen["rtdetr-nano-mobile-mqa"], query=at, pairs=scene.pairs, model=models["rtdetr-nano-mobile-mqa"])
+twin = "rtdetr-nano-mobile-mqa"
+view = explorer.show(seen[twin], query=at, pairs=scene.pairs, model=models[twin])
 
 # %% [markdown]
 # ## Train a stretch yourself
@@ -421,7 +430,9 @@ def relearn(name):
     work = Path(tempfile.mkdtemp(prefix="stretch-"))  # a new one each time, so that the training is live
     start = rtdetr.as_checkpoint(pretrain.with_new_head(models[name], name, SEED), work / "start.pt")
     recipe = train.Recipe(name, SEED, PASSES)
-    return train.train(recipe, DATA, work / "run", one_bar=True, after_epoch=watch(name), pretrained=str(start))
+    return train.train(
+        recipe, DATA, work / "run", one_bar=True, after_epoch=watch(name), pretrained=str(start)
+    )
 
 
 stretches = {name: relearn(name) for name in NAMES}
@@ -433,7 +444,9 @@ stretches = {name: relearn(name) for name in NAMES}
 # %%
 for name, stretch in stretches.items():
     share = experiments.right_colours(stretch["epochs"][-1])
-    print(f"{NAMES[name]:>16}: {share:.0%} of the found locks after {stretch['epochs'][-1]['pictures']:,} pictures")
+    print(
+        f"{NAMES[name]:>16}: {share:.0%} of the found locks after {stretch['epochs'][-1]['pictures']:,} pictures"
+    )
 
 # %% [markdown]
 # ## Photographs: blood cells
@@ -478,8 +491,11 @@ for name in on_blood:
 EPOCHS, PICTURES, PEAK_FLOPS, USED = 60, 205, 65e12, 0.15
 rows = {row.name: row for row in costs.read(HOME / "data/benchmarks/rtdetr.json")}
 flops = 3 * 1e9 * rows["rtdetr-l-mobile-mqa"].gflops  # forward, and about twice that backward
-print(f"estimate: {EPOCHS * PICTURES * flops / (PEAK_FLOPS * USED) / 60:.0f} minutes for {EPOCHS} passes over {PICTURES}")
-print(f"pictures of 640 px, if a T4 reaches {USED:.0%} of its {PEAK_FLOPS / 1e12:.0f} TFLOP/s in half precision;")
+minutes = EPOCHS * PICTURES * flops / (PEAK_FLOPS * USED) / 60
+print(f"estimate: {minutes:.0f} minutes for {EPOCHS} passes over {PICTURES}")
+print(
+    f"pictures of 640 px, if a T4 reaches {USED:.0%} of its {PEAK_FLOPS / 1e12:.0f} TFLOP/s in half precision;"
+)
 print("batch 4 is chosen to leave room in 15 GB. Neither was measured.")
 
 # %%
@@ -487,7 +503,9 @@ if MODE == "full":
     set_of_blood = bccd.prepare("runs/data/bccd")
     big = train.Recipe("rtdetr-l-mobile-mqa", SEED, EPOCHS, imgsz=640, batch=4, lr0=1e-4, keeps_pairs=False)
     trained = train.train(big, set_of_blood, "runs/bccd-l", one_bar=True, amp=True)
-    print(evaluate.evaluate(rtdetr.load("runs/bccd-l/weights/best.pt"), set_of_blood, "test", 640)["mAP50-95"])
+    print(
+        evaluate.evaluate(rtdetr.load("runs/bccd-l/weights/best.pt"), set_of_blood, "test", 640)["mAP50-95"]
+    )
 
 # %% [markdown]
 # ## Pictures of your own

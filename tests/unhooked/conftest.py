@@ -9,7 +9,13 @@ from mqa_lib.datasets import keys_and_locks
 from tests.unhooked.explored import opened
 from tests.unhooked.test_explore import NANO
 
-ALONE = {"test_browser_explorer", "test_browser_labs", "test_browser_widget", "test_explorer_modes", "test_newcomer"}
+ALONE = {
+    "test_browser_explorer",
+    "test_browser_labs",
+    "test_browser_widget",
+    "test_explorer_modes",
+    "test_newcomer",
+}
 ALONE |= {"test_explorer_script", "test_kernels"}
 
 

@@ -16,7 +16,7 @@ from tests.unhooked import linked
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 NAMES = sources.names()
-PAGES = ["index", *NAMES]
+PAGES = ["index", *NAMES, "glossary"]
 OUT = "[`A.md`](../x/A.md), [the rest](../x/B.md#c)"
 FOLDED = "<details><summary>Hint 1</summary>\n\nRead **this**.\n\n```python\nx = 1\n```\n\n</details>"
 
@@ -263,8 +263,8 @@ def test_a_page_is_dark_where_the_system_is_and_follows_it(book, opened):
 
 def test_a_reader_can_switch_and_the_next_page_remembers(book, opened):
     tab = opened((book / "index.html").as_uri())
-    tab.locator("button.theme-switch-button").press("Enter")
-    tab.locator("button.theme-change-button[data-mode=dark]").press("Enter")
+    tab.locator("#pst-header button.theme-switch-button").press("Enter")
+    tab.locator("#pst-header button.theme-change-button[data-mode=dark]").press("Enter")
     assert brightness(tab) < 60
     tab.goto((book / f"{NAMES[0]}.html").as_uri())
     assert brightness(tab) < 60
