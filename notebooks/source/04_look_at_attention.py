@@ -522,8 +522,8 @@ for name, counted in zip(names, detected, strict=True):
     )
 
 # %% [markdown]
-# A high number is no wonder where a block was trained for it: the card above says that the backbone first learnt
-# "densely", which is to name the colour at every lock, the probe's task. A number near the blind one does not say
+# A number far above the blind one is no wonder where a block was trained for it: the card says that the backbone learnt
+# "densely" first, which is to name the colour at every lock, the probe's task. A number near the blind one does not say
 # that a layer fails: nobody asked it to look there, and the decoder has attention of its own.
 #
 # One thing hides in this count. It asks the cell that is centred nearest to the lock. That training asked another
