@@ -21,7 +21,7 @@ CELLS = [
     "print(*range(400), sep='\\n')",
     "view",
     "import anywidget\n\n\nclass Control(anywidget.AnyWidget):\n"
-    "    _esm = 'export default { render({ el }) { el.innerHTML = \"<b class=control>.</b>\"; } }'\n\n\nControl()",
+    "    _esm = 'export default { render({ el }) { el.innerHTML = \"<b class=mqa-control>.</b>\"; } }'\n\n\nControl()",
 ]
 VISIBLE_MS = 2000  # from running the cell
 
@@ -181,7 +181,7 @@ def left_behind(page, cell, selector):
 @pytest.mark.slow
 def test_running_the_cell_twenty_times_leaves_no_more_behind_than_a_widget_of_one_line(page):
     """What anywidget and Lab keep of every widget is theirs; a single view of ours has more than thirty listeners."""
-    control, ours = left_behind(page, 4, ".control"), left_behind(page, 1, ROOT)
+    control, ours = left_behind(page, 4, ".mqa-control"), left_behind(page, 1, ROOT)
     print(f"listeners and nodes left behind by a run: {ours}, by the widget of one line {control}")
     assert (ours - control <= (0.5, 5)).all()
     session = page.context.new_cdp_session(page)
@@ -262,36 +262,6 @@ def test_a_notebook_that_was_only_opened_shows_the_picture(browser, address, hom
     height = plots.png(plots.explorer_figure(made(5, 7), 17))
     drawn_alone = Image.open(io.BytesIO(height)).height
     assert picture.evaluate("n => n.naturalHeight") > drawn_alone + 20
-    page.close()
-
-
-@pytest.mark.slow
-def test_a_trusted_notebook_with_its_state_brings_the_explorer_back_without_a_run(browser, address, home):
-    from ipywidgets.embed import dependency_state
-    from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
-    from nbformat import sign
-
-    from mqa_lib import explorer
-    from mqa_lib.explorer.widget import AttentionExplorer
-
-    view = AttentionExplorer(explorer.gather(made(5, 7)), 17)
-    data, metadata = view._repr_mimebundle_()
-    output = nbformat.v4.new_output("display_data", data, metadata=metadata)
-    cell = nbformat.v4.new_code_cell("view", execution_count=1, outputs=[output], metadata={"trusted": True})
-    kernel = {"name": NATIVE_KERNEL_NAME, "display_name": "Python 3", "language": "python"}
-    state = {"version_major": 2, "version_minor": 0, "state": dependency_state([view])}
-    said = {"kernelspec": kernel, "widgets": {"application/vnd.jupyter.widget-state+json": state}}
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata=said)
-    nbformat.write(notebook, home / "kept.ipynb")
-    notary = sign.NotebookNotary(data_dir=str(home / "share"))
-    notary.sign(nbformat.read(home / "kept.ipynb", 4))
-    page = browser.new_page()
-    jupyter.open_notebook(page, address, "kept.ipynb")
-    page.locator(ROOT).wait_for(timeout=30_000)
-    assert page.locator(SAID).inner_text() == view.sentence() and drawn(page)
-    page.locator(STAGE).focus()
-    page.keyboard.press("Home")
-    assert page.locator(ROOT).get_attribute("data-query") == "14"
     page.close()
 
 
