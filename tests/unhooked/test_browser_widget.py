@@ -191,7 +191,9 @@ def test_running_the_cell_twenty_times_leaves_no_more_behind_than_a_widget_of_on
     alive = session.send("Runtime.queryObjects", {"prototypeObjectId": kind})["objects"]["objectId"]
     code = "function () { return this.filter((canvas) => !canvas.isConnected).length; }"
     asked = {"objectId": alive, "functionDeclaration": code, "returnByValue": True}
-    assert session.send("Runtime.callFunctionOn", asked)["result"]["value"] == 0
+    left = session.send("Runtime.callFunctionOn", asked)["result"]["value"]
+    of_one_view = page.locator(ROOT).first.locator("canvas").count()
+    assert left <= of_one_view  # the last of the 22 views may not have been collected yet
 
 
 @pytest.mark.slow
