@@ -265,3 +265,13 @@ def test_asking_changes_no_random_state_even_where_layers_are_made():
     check("03-layer", EXERCISES["03-layer"].right)
     check("03-layer", lambda x, matrices, num_heads: torch.rand_like(x))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_minutes_are_the_recorded_seconds_of_that_notebook(tmp_path, monkeypatch):
+    file = tmp_path / "notebooks.json"
+    file.write_text('{"machine": {"cores": 7}, "seconds": {"02_a": 90.0, "03_b": 11.0}}')
+    monkeypatch.setattr(exercises, "_BUILT", file)
+    assert (
+        exercises.minutes("02") == "1.5 minutes on 7 CPU cores in the recorded build; on a GPU not measured."
+    )
+    assert exercises.minutes("05") == "How long notebook 05 takes has not been recorded."

@@ -6,8 +6,10 @@ kept in a file beside the notebook, and `progress("03")` shows it. Each notebook
 """
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mqa_lib import checks
@@ -21,7 +23,19 @@ EXERCISES: Mapping[str, Exercise] = {
     name: each for module in _MODULES for name, each in module.EXERCISES.items()
 }
 QUIZZES: Mapping[str, Quiz] = {name: each for module in _MODULES for name, each in module.QUIZZES.items()}
-__all__ = ["EXERCISES", "QUIZZES", "Exercise", "Quiz", "Verdict", "check", "inputs", "progress", "quiz"]
+__all__ = [
+    "EXERCISES",
+    "QUIZZES",
+    "Exercise",
+    "Quiz",
+    "Verdict",
+    "check",
+    "inputs",
+    "minutes",
+    "progress",
+    "quiz",
+]
+_BUILT = Path(__file__).parents[2] / "data/benchmarks/notebooks.json"
 
 
 def check(name: str, answer: object) -> Verdict:
@@ -72,3 +86,17 @@ def progress(notebook: str) -> Bar:
     module = _MODULES[numbers.index(checks.one_of("notebook", notebook, numbers))]
     exercises = {name: f"{each.kind}, {each.minutes} min" for name, each in module.EXERCISES.items()}
     return Bar(notebook, exercises | dict.fromkeys(module.QUIZZES, "quiz"))
+
+
+def minutes(notebook: str) -> str:
+    """Return in a sentence how long a notebook took when it was built, as recorded: within a build, the one before.
+
+    Args:
+        notebook: The notebook's number, as in "02".
+    """
+    built = json.loads(_BUILT.read_text(encoding="utf-8"))
+    cores = built["machine"]["cores"]
+    for name, seconds in built["seconds"].items():
+        if name.startswith(f"{notebook}_"):
+            return f"{seconds / 60:.1f} minutes on {cores} CPU cores in the recorded build; on a GPU not measured."
+    return f"How long notebook {notebook} takes has not been recorded."

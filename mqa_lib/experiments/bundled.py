@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from mqa_lib import checks
-from mqa_lib.experiments.grid import read_grid
 from mqa_lib.experiments.records import best_epoch, read_runs
 from mqa_lib.experiments.runner import Train, compare
 
@@ -50,23 +49,23 @@ def bundle(
     """
     from mqa_lib.rtdetr import load, save_weights
 
-    read, written = read_grid(grid), []
+    written, way_out = [], f"Finish it with `python -m mqa_lib compare {grid}`."
     runs = {
         (record["recipe"]["model"], record["recipe"]["seed"]): record
-        for record in read_runs(records)
+        for record in read_runs(records, grid)
         if record.get("finished") and record["experiment"]["arm"] == ARM
     }
-    seed, seeds = median_seed([run for (model, _), run in runs.items() if model == _JUDGE])
+    judged = [run for (model, _), run in runs.items() if model == _JUDGE]
+    if not judged:
+        raise checks.refuse("records", records, f"lack {_JUDGE} with any seed", way_out)
+    seed, seeds = median_seed(judged)
     for name in BUNDLED:
         if (name, seed) not in runs:
-            way_out = f"Finish it with `python -m mqa_lib compare {grid}`."
             raise checks.refuse("records", records, f"lack {name} with seed {seed}", way_out)
         record = runs[name, seed]
-        (run,) = (
-            each for each in read.runs if each.name.startswith(f"{name}-{ARM}-seed{seed}-{_hash(record)}")
-        )
-        weights = Path(work) / read.name / run.name / "weights" / "best.pt"
-        card = _card(record, seeds) | {"record": f"runs/{read.name}/{run.name}.json"}
+        run = f"{name}-{ARM}-seed{seed}-{record['experiment']['hash']}"  # as `grid.Run.name`
+        weights = Path(work) / Path(grid).stem / run / "weights" / "best.pt"
+        card = _card(record, seeds) | {"record": f"runs/{Path(grid).stem}/{run}.json"}
         written.append(save_weights(load(weights), Path(out) / "weights" / f"{name}.safetensors", card))
     return written
 
@@ -79,10 +78,6 @@ def median_seed(records: list[dict[str, Any]]) -> tuple[int, list[int]]:
     ranked = sorted(records, key=lambda record: record["test"]["mAP50-95"])
     seeds = [record["recipe"]["seed"] for record in ranked]
     return seeds[(len(seeds) - 1) // 2], seeds
-
-
-def _hash(record: dict[str, Any]) -> str:
-    return record["experiment"]["hash"]
 
 
 def _card(record: dict[str, Any], seeds: list[int]) -> dict[str, Any]:

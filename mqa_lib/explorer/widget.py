@@ -103,7 +103,8 @@ class AttentionExplorer(anywidget.AnyWidget):
             figure = plots.sampling_figure(seen.points)
         else:
             return b""
-        return _small(plots.png(figure), plots.png(plots.note_figure([self.sentence()])))
+        words_beneath = plots.note_figure([self.sentence()], figure.get_figwidth())
+        return plots.few_colours(_stacked(plots.png(figure), plots.png(words_beneath)))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """Return the widget, and the picture and the sentence for where there is none."""
@@ -133,8 +134,8 @@ class AttentionExplorer(anywidget.AnyWidget):
         self.checked = [*self.checked, {**found, "scene": scene, "layer": layer}]
 
 
-def _small(*pngs: bytes) -> bytes:
-    """Return pictures beneath each other in 256 colours: a notebook keeps one per explorer, and stays small."""
+def _stacked(*pngs: bytes) -> bytes:
+    """Return pictures beneath each other."""
     from PIL import Image
 
     parts = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
@@ -144,6 +145,5 @@ def _small(*pngs: bytes) -> bytes:
         whole.paste(part, (0, top))
         top += part.height
     buffer = io.BytesIO()
-    # an octree, for the median cut spends its colours on the photo and loses those of the scale
-    whole.quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
+    whole.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

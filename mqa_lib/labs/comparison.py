@@ -67,17 +67,7 @@ class ComparisonLab(Lab):
         return said + (f" Not finished: {', '.join(sorted(set(unfinished)))}." if unfinished else "")
 
 
-def comparison(
-    records: Sequence[Record], metric: str = "right colours", axis: str = "pictures"
-) -> ComparisonLab:
-    """Return the lab, ready to be the last line of a cell.
-
-    Args:
-        records: Records of the runs of one grid.
-        metric: What to show first, a name in `experiments.METRICS`.
-        axis: Against what, one of `experiments.AXES`.
-    """
-    return ComparisonLab(records, metric, axis)
+comparison = ComparisonLab  # as a cell asks for it: the lab, ready to be its last line
 
 
 def _has(records: Sequence[Record], metric: str) -> bool:

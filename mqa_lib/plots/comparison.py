@@ -84,7 +84,7 @@ def paired_dots(
         ax.plot(median(values), row, "|", color=BLACK, markersize=14)
     ax.axvline(0, color=BLACK, linewidth=1, linestyle=":")
     ax.set(yticks=range(len(differences)), yticklabels=list(differences), ylim=(len(differences) - 0.5, -0.5))
-    ax.set_xlabel(f"{metric}, minus {base} with the same seed")
+    ax.set_xlabel(f"{metric},\nminus that of {base} with the same seed")
     return fig
 
 

@@ -1,5 +1,6 @@
 """What attention costs, as pictures: each function returns the figure and the alternative text made from its data."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -116,9 +117,11 @@ def roofline(costs: Mapping[str, Mapping[str, Cost]], machines: Mapping[str, flo
             ax.plot(ridge_points, share, label=name, **style)
             told.append(f"{title}, {name}: {share[0]:.0%} at 1 MAC per byte, {share[-1]:.0%} at 1000")
         ax.axhline(1.0, color=LAYER_STYLES[0]["color"], label=first)
-        for side, (name, ridge) in enumerate(sorted(machines.items(), key=lambda item: item[1])):
+        points = sorted(machines.values())
+        for name, ridge in machines.items():
             ax.axvline(ridge, color=BLACK, linewidth=0.8, alpha=0.5)
-            where = "left" if side % 2 else "right"  # neighbours' labels on either side of their lines
+            nearest = min((math.log(each / ridge) for each in points if each != ridge), key=abs, default=1)
+            where = "right" if nearest > 0 else "left"  # a name stands away from its nearest neighbour
             ax.text(ridge, 0.03, f" {name} ", rotation=90, fontsize=8, ha=where, va="bottom")
         ax.set(xscale="log", title=title, xlabel="ridge point of the machine [MACs per byte]", ylim=(0, 1.1))
     axes[0, 0].set(ylabel=f"estimated time, share of\n{first}")

@@ -53,7 +53,12 @@ def layer_flow(boxes: Sequence[Box]) -> tuple[Figure, str]:
         for number in box.after:
             start, end = boxes[number].column + sides[number] / 2, box.column - side / 2
             ends = ((start, -boxes[number].row), (end, -box.row))
-            ax.annotate("", ends[1], ends[0], arrowprops={"arrowstyle": "-|>", "color": "#777777"})
+            passes = any(
+                boxes[number].column < other.column < box.column and not other.written for other in boxes
+            )
+            bend = "arc3,rad=0.25" if passes else "arc3"  # around the words beneath a box on the way
+            look = {"arrowstyle": "-|>", "color": "#777777", "connectionstyle": bend}
+            ax.annotate("", ends[1], ends[0], arrowprops=look)
     for box, side in zip(boxes, sides, strict=True):
         corner = (box.column - side / 2, -box.row - side / 2)
         style = "-" if box.written else "--"

@@ -15,7 +15,7 @@ from mqa_lib.plots.style import HEAT, figure, image_axes
 FAINT, STRONG = 0.25, 0.8  # opacity of a key that is not read at all, and of the key read most
 _LONGEST = 800  # pixels of a photo in a page
 _QUALITIES = (85, 75, 65, 55, 45, 35)
-_CHARACTERS = 150  # of a line as wide as a figure
+_CHARACTERS = 12.5  # of a line an inch wide
 
 
 def photo(image: UInt8[np.ndarray, "height width 3"], most: int = 80_000) -> tuple[str, bytes]:
@@ -62,10 +62,15 @@ def heat_png(weights: Float[np.ndarray, "rows columns"], largest: float) -> byte
     return buffer.getvalue()
 
 
-def note_figure(paragraphs: Sequence[str]) -> Figure:
-    """Return paragraphs of text as a figure, to stand above others in one picture."""
-    lines = [line for text in paragraphs for line in [*textwrap.wrap(text, _CHARACTERS), ""]]
-    fig, ax = figure(width=12.0, height=0.2 + 0.2 * len(lines))
+def note_figure(paragraphs: Sequence[str], width: float = 12.0) -> Figure:
+    """Return paragraphs of text as a figure, to stand above or beneath others in one picture.
+
+    Args:
+        paragraphs: What to write.
+        width: In inches, as wide as those others.
+    """
+    lines = [line for text in paragraphs for line in [*textwrap.wrap(text, int(_CHARACTERS * width)), ""]]
+    fig, ax = figure(width=width, height=0.2 + 0.2 * len(lines))
     image_axes(ax)
     said = "\n".join(lines).replace("$", r"\$")
     ax.text(0, 1, said, fontsize=10, va="top", linespacing=1.35, transform=ax.transAxes)

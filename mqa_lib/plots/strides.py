@@ -10,7 +10,7 @@ from mqa_lib.plots.attention import colour_bar, draw_picture, draw_weights, outl
 from mqa_lib.plots.style import BLACK, BLUE, GREEN, ORANGE, SKY, figure
 from mqa_lib.record import AttentionRecord, Rectangle
 
-_PLACES = ((0.01, 0.05, 0.28, 0.83), (0.305, 0.05, 0.32, 0.83), (0.8, 0.1, 0.19, 0.76))
+_PLACES = ((0.01, 0.05, 0.28, 0.83), (0.3, 0.05, 0.31, 0.83), (0.83, 0.1, 0.16, 0.76))
 
 
 def stride_figure(

@@ -72,9 +72,7 @@ exercises.progress("01")
 
 # %%
 HOME = Path(plots.__file__).parents[2]
-built = json.loads((HOME / "data/benchmarks/notebooks.json").read_text())["seconds"]
-minutes = built.get("01_see_it_first", 0) / 60
-print(f"{minutes:.1f} minutes on two CPU cores when it was last built; on a GPU it was not measured.")
+print(exercises.minutes("01"))
 
 # %% [markdown]
 # ### Exercise 01-chance · predict · 1 min · ●○○

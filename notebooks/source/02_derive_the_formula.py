@@ -29,7 +29,7 @@
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
 
 # %%
-import itertools, json  # noqa: E401
+import itertools
 from pathlib import Path
 import torch
 from IPython.display import Markdown
@@ -53,9 +53,7 @@ generator = torch.manual_seed(2404)
 exercises.progress("02")
 
 # %%
-built = json.loads((HOME / "data/benchmarks/notebooks.json").read_text())["seconds"]
-minutes = built.get("02_derive_the_formula", 0) / 60
-print(f"{minutes:.1f} minutes on two CPU cores when it was last built; on a GPU it was not measured.")
+print(exercises.minutes("02"))
 
 # %% [markdown]
 # ## 1 · A map is a list of tokens

@@ -28,9 +28,6 @@
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
 
 # %%
-import json
-from pathlib import Path
-
 import timm
 import torch
 import torch.nn.functional as F
@@ -47,15 +44,12 @@ SEED = 3
 DIM, NUM_HEADS, KEY_DIM = 64, 4, 16
 HEIGHT, WIDTH = 6, 10
 EXACT = 1e-12  # float64, sums of at most a few hundred terms in another order
-HOME = Path(plots.__file__).parents[2]
 
 # %%
 exercises.progress("03")
 
 # %%
-built = json.loads((HOME / "data/benchmarks/notebooks.json").read_text())["seconds"]
-minutes = built.get("03_build_the_layer", 0) / 60
-print(f"{minutes:.1f} minutes on two CPU cores when it was last built; on a GPU it was not measured.")
+print(exercises.minutes("03"))
 
 # %% [markdown]
 # ## 1 · What goes in, what comes out

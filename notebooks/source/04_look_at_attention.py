@@ -53,9 +53,7 @@ HOME = Path(plots.__file__).parents[2]
 exercises.progress("04")
 
 # %%
-built = json.loads((HOME / "data/benchmarks/notebooks.json").read_text())["seconds"]
-minutes = built.get("04_look_at_attention", 0) / 60
-print(f"{minutes:.1f} minutes on two CPU cores when it was last built; on a GPU it was not measured.")
+print(exercises.minutes("04"))
 
 # %% [markdown]
 # ## 1 · Something worth looking at

@@ -31,7 +31,7 @@ from mqa_lib import cost, exercises, explorer, pictures, plots, record
 from mqa_lib.datasets import keys_and_locks
 
 # %%
-import copy, difflib, hashlib, importlib.util, inspect, json, os, tempfile  # noqa: E401
+import copy, difflib, hashlib, importlib.util, inspect, os, tempfile  # noqa: E401
 from contextlib import chdir
 from pathlib import Path
 
@@ -47,9 +47,7 @@ generator = torch.manual_seed(5)
 exercises.progress("05")
 
 # %%
-built = json.loads((HOME / "data/benchmarks/notebooks.json").read_text())["seconds"]
-minutes = built.get("05_integrate_into_rtdetr", 0) / 60
-print(f"{minutes:.1f} minutes on two CPU cores when it was last built; on a GPU it was not measured.")
+print(exercises.minutes("05"))
 
 # %% [markdown]
 # ## 1 · Nothing is edited

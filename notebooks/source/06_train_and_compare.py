@@ -26,7 +26,7 @@
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
 
 # %%
-import json, os, shutil, sys, tempfile  # noqa: E401
+import os, shutil, sys, tempfile  # noqa: E401
 from pathlib import Path
 import numpy as np
 from IPython.display import Markdown, display
@@ -47,10 +47,7 @@ SEED, PASSES = 0, 8
 exercises.progress("06")
 
 # %%
-took = json.loads((HOME / "data/benchmarks/notebooks.json").read_text())["seconds"].get(
-    "06_train_and_compare", 0
-)
-print(f"{took / 60:.1f} minutes on two CPU cores when it was last built; on a GPU it was not measured.")
+print(exercises.minutes("06"))
 
 # %% [markdown]
 # ## The data
@@ -199,8 +196,8 @@ show_locks("rtdetr-nano-mobile-mqa")
 # %% [markdown]
 # ## The comparison
 #
-# Two models from one seed prove little. So a *grid* of runs was recorded: every variant with several seeds, all with
-# the same pictures, the same number of them, the same schedule. Every backbone was trained before in the same way
+# Two models from one seed prove little. So there is a *grid* of runs: every variant with several seeds, all with the
+# same pictures, the same number of them, the same schedule. Every backbone was trained before in the same way
 # (*densely*: to name what lies in each cell of its maps), as RT-DETR's backbones are never trained from nothing; one
 # arm of the grid leaves that out. The whole grid is one small file:
 
@@ -209,10 +206,23 @@ print((HOME / "data/experiments/keys-and-locks.yaml").read_text())
 
 # %% [markdown]
 # `python -m mqa_lib compare data/experiments/keys-and-locks.yaml` does it, goes on where it was stopped, and writes a
-# record for every run. These are there; a variant with fewer seeds than others was not finished, and counts for less:
+# record for every run. It takes a night. How much of it is done, by variant and arm; what has no seed is still open,
+# and what has fewer than three counts for less:
 
 # %%
-records = experiments.read_runs(RUNS / "keys-and-locks")
+GRID = HOME / "data/experiments/keys-and-locks.yaml"
+records = experiments.read_runs(RUNS / "keys-and-locks", GRID)
+names = [record["experiment"]["hash"] for record in records if record["finished"]]
+planned = {}
+for run in experiments.read_grid(GRID).runs:
+    done, of = planned.get((run.recipe["model"], run.arm), (0, 0))
+    planned[run.recipe["model"], run.arm] = done + (run.identity in names), of + 1
+print("\n".join(f"{model}, {arm}: {done} of {of} seeds" for (model, arm), (done, of) in planned.items()))
+
+# %% [markdown]
+# And each run that is there:
+
+# %%
 Markdown(experiments.table(records))
 
 # %% [markdown]
@@ -290,14 +300,16 @@ for name, by_seed in reached.items():
     )
 
 # %% [markdown]
-# So is it the layer, or is it the pretraining? The arm `from-scratch` trains the same two detectors on the same 28,800
-# pictures with no pretraining at all:
+# So is it the layer, or is it the pretraining? The arm `from-scratch` of the grid trains the same two detectors on the
+# same pictures with no pretraining at all:
 
 # %%
 scratch = [record for record in records if record["experiment"]["arm"] == "from-scratch"]
-if scratch:
-    table = experiments.scores(scratch, "right colours")
+table = experiments.scores(scratch, "right colours")
+if table:
     display(Markdown(experiments.summary_table(table, next(iter(table)), "right colours")))
+else:
+    print("No run of this arm has been recorded, so this question is open.")
 
 # %% [markdown]
 # ### Exercise 06-sooner · investigate · 8 min · ●●○

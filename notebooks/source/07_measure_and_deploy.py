@@ -52,9 +52,7 @@ torch.set_num_threads(torch.get_num_threads() if FULL else 1)
 exercises.progress("07")
 
 # %%
-kept = json.loads(bench.OUT.with_name("notebooks.json").read_text())["seconds"]
-minutes = kept.get("07_measure_and_deploy", 0) / 60
-print(f"{minutes:.1f} minutes on two CPU cores when it was last built; on a GPU it was not measured.")
+print(exercises.minutes("07"))
 
 # %% [markdown]
 # ## 1 · What a fair comparison is

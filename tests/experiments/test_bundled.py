@@ -58,6 +58,14 @@ def test_a_twin_that_is_not_finished_is_named(done):
         bundle(records, work, out, grid)
 
 
+def test_without_a_run_that_decides_nothing_is_bundled(done):
+    grid, records, work, out = done
+    for file in records.glob("rtdetr-nano-mobile-mqa-pretrained-*"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"lack rtdetr-nano-mobile-mqa with any seed.*mqa_lib compare"):
+        bundle(records, work, out, grid)
+
+
 @pytest.mark.parametrize(("scores", "expected"), [((0.2, 0.9, 0.4), 2), ((0.2, 0.9), 0), ((0.3,), 0)])
 def test_of_an_even_number_the_lower_of_the_two_in_the_middle_is_taken(scores, expected):
     records = [{"recipe": {"seed": seed}, "test": {"mAP50-95": score}} for seed, score in enumerate(scores)]
