@@ -208,10 +208,13 @@ def _content(name: str, home: Path) -> Any:
         ValueError: The name is not known.
         FileNotFoundError: The file does not exist.
     """
-    from mqa_lib.rtdetr.build import content_of, source
+    import yaml
+
+    from mqa_lib.rtdetr.build import source
 
     if Path(name).suffix == "":
-        return content_of(name)
+        # not as ultralytics reads it, who adds where this machine keeps the file
+        return yaml.safe_load(source(name).read_text(encoding="utf-8"))
     return hashlib.sha256(source(home / name).read_bytes()).hexdigest()
 
 

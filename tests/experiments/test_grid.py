@@ -1,7 +1,9 @@
 """A grid is read whole: every run of it, or a sentence that says what is wrong."""
 
+import shutil
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,22 @@ def names(tmp_path, text=GRID):
 @pytest.mark.parametrize(("old", "new"), [("epochs: 3", "epochs: 5"), ("batch: 8", "batch: 8, lr0: 0.1")])
 def test_another_schedule_gives_every_run_another_name(tmp_path, old, new):
     assert not set(names(tmp_path)) & set(names(tmp_path, GRID.replace(old, new)))
+
+
+def test_a_run_has_the_same_name_wherever_the_library_lies(tmp_path, monkeypatch):
+    before = names(tmp_path)
+    for name, file in MODELS.items():
+        monkeypatch.setitem(MODELS, name, Path(shutil.copy(file, tmp_path)))
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["keys-and-locks", "bccd"])
+def test_every_record_of_this_project_is_known_to_its_grid(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("MQA_BCCD", str(tmp_path))
+    home = Path(__file__).parents[2] / "data"
+    named = {run.name for run in read_grid(home / f"experiments/{name}.yaml").runs}
+    kept = {file.stem for file in (home / "runs" / name).glob("*.json")}
+    assert kept and kept <= named
 
 
 def test_what_does_not_decide_a_result_changes_no_name(tmp_path):
@@ -125,7 +143,6 @@ def test_a_grid_or_data_that_do_not_exist_are_named(tmp_path):
 
 
 def test_the_grid_of_the_course_has_every_nano_model_with_three_seeds():
-    from pathlib import Path
 
     grid = read_grid(Path(__file__).parents[2] / "data/experiments/keys-and-locks.yaml")
     counts = Counter((run.recipe["model"], run.arm) for run in grid.runs)
