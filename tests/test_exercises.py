@@ -52,6 +52,19 @@ def test_no_two_answers_of_an_exercise_can_be_taken_for_each_other(name):
         assert gap(one, other) > 0.01
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_two_inputs_hold_the_same_numbers(name):
+    """Or whoever takes one for the other passes."""
+    given = [
+        each
+        for value in EXERCISES[name].inputs.values()
+        for each in (value.values() if isinstance(value, dict) else [value])
+        if isinstance(each, torch.Tensor)
+    ]
+    for one, other in combinations(given, 2):
+        assert one.shape != other.shape or not torch.equal(one, other)
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_stub_is_told_the_task_and_a_hint(name):
     implement = EXERCISES[name].kind == "implement"

@@ -18,6 +18,7 @@ _MATRICES = {
     name: normal(*shape, 1, 1) / shape[1] ** 0.5
     for name, shape in {"query": (39, 11), "key": (13, 11), "value": (13, 11), "output": (11, 39)}.items()
 }
+_MATRICES["value"] = _MATRICES["value"].flip(0)  # two shapes alike give numbers alike
 
 
 def _published(defects: Defect) -> Answer:
@@ -30,6 +31,11 @@ def _published(defects: Defect) -> Answer:
         return layer(x).detach()
 
     return answer
+
+
+def _mobile_mqa(x: Tensor, matrices: Mapping[str, Tensor], num_heads: int) -> Tensor:
+    named = {f"{name}.proj.weight": weight for name, weight in matrices.items()}
+    return functional.mobile_mqa(x, named, num_heads)
 
 
 SCALE = Exercise(
@@ -128,10 +134,14 @@ LAYER = Exercise(
     task="Write `mobile_mqa(x, matrices, num_heads)`: let every pixel of the map x read from all pixels, with the 1×1"
     " convolutions `matrices` by name (query, key, value, output), and return a map of the size of x.",
     hint="project, split (keys and values have one head), weigh, read, merge, project.",
-    right=lambda x, matrices, num_heads: functional.mobile_mqa(
-        x, {f"{name}.proj.weight": weight for name, weight in matrices.items()}, num_heads
-    ),
+    right=_mobile_mqa,
     mistakes={
+        "keys and values have changed places.": lambda x, matrices, num_heads: _mobile_mqa(
+            x, {**matrices, "key": matrices["value"], "value": matrices["key"]}, num_heads
+        ),
+        "the map x is added to the result; the layer alone returns what was read and mixed.": (
+            lambda x, matrices, num_heads: x + _mobile_mqa(x, matrices, num_heads)
+        ),
         "the query map is cut by `view` or `reshape`, so a query is a piece of a row; see section 3.": _published(
             Defect.QUERY_LAYOUT
         ),
@@ -161,7 +171,7 @@ LAYER = Exercise(
 
 KEYS = Exercise(
     task="How many keys does a map of 15 × 21 pixels have with kv_stride 2?",
-    hint="a convolution of stride 2 with a padding of one pixel looks at rows 0, 2, 4 and so on; count them.",
+    hint="the convolution is padded by one pixel, so the first key is centred on row 0; where is the last?",
     right=88,
     mistakes={
         "this is the number without down-sampling.": 315,

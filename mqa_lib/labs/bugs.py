@@ -55,9 +55,10 @@ class BugHunt(base.Lab):
 
     Args:
         seed: Shuffles the suspects.
+        experiment: What to open on: the first suspect whom it shows to be wrong.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, experiment: str = "permute the pixels") -> None:
         order = list(MUTANTS)
         random.Random(seed).shuffle(order)
         self.bugs = {f"suspect {chr(ord('A') + place)}": bug for place, bug in enumerate(order)}
@@ -66,8 +67,9 @@ class BugHunt(base.Lab):
         self.found = [
             suspect for suspect, bug in self.bugs.items() if earlier.get(f"bug-hunt: {bug}", {}).get("passed")
         ]
-        self.suspect = base.dropdown("question", list(self.bugs), next(iter(self.bugs)))
-        self.experiment = widgets.ToggleButtons(options=list(EXPERIMENTS), value="shapes")
+        first = next(name for name, bug in self.bugs.items() if experiments.run(experiment, bug).symptoms)
+        self.suspect = base.dropdown("question", list(self.bugs), first)
+        self.experiment = widgets.ToggleButtons(options=list(EXPERIMENTS), value=experiment)
         names = [_CHOOSE, *sorted(mutant.title for mutant in MUTANTS.values())]
         self.name = base.dropdown("name the bug", names, _CHOOSE)
         self.name.layout.width = "560px"
@@ -94,12 +96,12 @@ class BugHunt(base.Lab):
         return plots.evidence(self.finding.measures, self.finding.maps, self.finding.scale)
 
     def say(self) -> str:
-        """Return what is asked, and what PyTorch said if the suspect did not run."""
+        """Return who is asked and what, and what PyTorch said if the suspect did not run."""
         notes = self.notes[self.suspect.value]
         if self.experiment.value not in notes:
             notes.append(self.experiment.value)
         error = f" PyTorch said: {self.finding.error}." if self.finding.error else ""
-        return f"{_ASKS[self.experiment.value]}{error}"
+        return f"S{self.suspect.value[1:]}, “{self.experiment.value}”: {_ASKS[self.experiment.value]}{error}"
 
     def rows(self) -> str:
         """Return everything that was measured of this suspect so far."""

@@ -97,9 +97,9 @@ def test_suspects_and_experiments_change_the_one_picture_and_the_notes() -> None
         seen.add(picture.value)
         assert name in hunt.table.value and bugs._ASKS[name] in html.unescape(hunt.said.value)
     assert len(seen) == len(experiments.EXPERIMENTS) and hunt.picture is picture
-    hunt.suspect.value = "suspect C"
+    first, hunt.suspect.value = hunt.suspect.value, "suspect C"
     assert "Notes on suspect C" in hunt.table.value and "one head" not in hunt.table.value
-    hunt.suspect.value = "suspect A"
+    hunt.suspect.value = first
     assert "one head" in hunt.table.value  # notes are kept
 
 
@@ -133,6 +133,12 @@ def test_a_name_is_judged_with_its_lines_and_progress_is_kept(
     hunt.suspect.value = "suspect B"
     assert hunt.verdict.value == "" and hunt.name.value == bugs._CHOOSE
     assert "1 of 10" in labs.bug_hunt(3).bar.value  # the next day
+
+
+@pytest.mark.parametrize("experiment", experiments.EXPERIMENTS)
+def test_the_hunt_opens_where_the_suspect_is_seen_to_be_wrong(experiment: str) -> None:
+    hunt = labs.bug_hunt(experiment=experiment)
+    assert hunt.finding.symptoms and hunt.suspect.value[1:] in hunt.twin()[1]
 
 
 def test_the_twin_gives_nothing_away() -> None:
