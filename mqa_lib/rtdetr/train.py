@@ -220,7 +220,9 @@ def _run(
         model.add_callback(event, call)
     if not article.takes_channels_last(model.model):
         options["channels_last"] = False
-    wanted = {"resume": True} if resumable else {**arguments(recipe, data, folder), **options}
+    # The checkpoint knows the rest; where things are it knows as well, but they may have been moved since.
+    moved = {"resume": True, "data": str(data), "save_dir": str(folder)}
+    wanted = moved if resumable else {**arguments(recipe, data, folder), **options}
     with _without_idle_ray():
         if not one_bar:
             model.train(trainer=Trainer, **wanted)

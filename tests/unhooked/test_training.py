@@ -216,7 +216,7 @@ def test_the_trainer_can_be_imported_by_a_process_that_knows_nothing_else():
     )
 
 
-def test_a_training_stops_after_an_epoch_where_it_is_told_and_goes_on(data, tmp_path):
+def test_a_training_stops_after_an_epoch_where_it_is_told_and_goes_on_wherever_it_was_moved(data, tmp_path):
     asked = []
 
     def enough(record):
@@ -225,8 +225,10 @@ def test_a_training_stops_after_an_epoch_where_it_is_told_and_goes_on(data, tmp_
 
     record = train(RECIPE, data, tmp_path / "run", after_epoch=enough)
     assert asked == [[1]] and not record["finished"]
-    again = train(RECIPE, data, tmp_path / "run", after_epoch=lambda record: False)
+    moved = Path(shutil.move(tmp_path / "run", tmp_path / "elsewhere"))
+    again = train(RECIPE, data, moved, after_epoch=lambda record: False)
     assert numbers(again) == [1, 2, 3] and again["finished"] and again["epochs"][0] == record["epochs"][0]
+    assert not (tmp_path / "run").exists()
 
 
 def test_variants_see_the_same_pictures_in_one_order_and_a_resumed_run_goes_through_them_anew(
