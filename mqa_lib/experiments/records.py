@@ -50,6 +50,13 @@ def read_record(file: Path) -> dict[str, Any]:
         raise checks.refuse("record", file, f"is cut off or broken ({error})", way_out) from error
 
 
+def label(record: dict[str, Any]) -> str:
+    """Return the name that a record goes by in a comparison: its variant, and its arm if the record names one."""
+    model = record["recipe"]["model"].removeprefix("rtdetr-")
+    arm = record.get("experiment", {}).get("arm", "")
+    return f"{model}, {arm}" if arm else model
+
+
 def best_epoch(record: dict[str, Any]) -> dict[str, Any]:
     """Return the epoch with the highest mAP50-95, whose weights ultralytics keeps as its best."""
     return max(record["epochs"], key=lambda epoch: epoch["mAP50-95"])
@@ -107,20 +114,23 @@ def score_table(scores: dict[str, dict[str, Any]]) -> str:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Return the records as a table in Markdown; the minutes hold the pretraining of the backbone, too."""
+    """Return the records as a table in Markdown, with the scores of each run's best epoch on the validation split.
+
+    The minutes hold the pretraining of the backbone, the pictures do not.
+    """
     checks.positive("records", len(records), "Read at least one with `read_runs`.")
     lines = [
-        "| model | seed | epochs | pictures | minutes | mAP50 | mAP50-95 |",
+        "| run | seed | epochs | pictures | minutes | mAP50 (val) | mAP50-95 (val) |",
         "|---|---|---|---|---|---|---|",
     ]
     for record in records:
         recipe = record["recipe"]
         if not record["epochs"]:
-            lines.append(f"| {recipe['model']} | {recipe['seed']} | 0 | 0 | 0 | — | — |")
+            lines.append(f"| {label(record)} | {recipe['seed']} | 0 | 0 | 0 | — | — |")
             continue
         last, best = record["epochs"][-1], best_epoch(record)
         lines.append(
-            f"| {recipe['model']} | {recipe['seed']} | {last['epoch']} | {last['pictures']:,} "
+            f"| {label(record)} | {recipe['seed']} | {last['epoch']} | {last['pictures']:,} "
             f"| {run_seconds(record) / 60:.0f} | {best['mAP50']:.3f} | {best['mAP50-95']:.3f} |"
         )
     return "\n".join(lines)

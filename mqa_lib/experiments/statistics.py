@@ -14,7 +14,14 @@ import numpy as np
 from jaxtyping import Float
 
 from mqa_lib import checks
-from mqa_lib.experiments.records import best_epoch, cpu_seconds, key_map50, lock_map50, right_colours
+from mqa_lib.experiments.records import (
+    best_epoch,
+    cpu_seconds,
+    key_map50,
+    label,
+    lock_map50,
+    right_colours,
+)
 
 Record = dict[str, Any]
 METRICS: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -49,13 +56,6 @@ class Paired:
     differences: dict[int, float]
     low: float
     high: float
-
-
-def label(record: Record) -> str:
-    """Return the name that a record goes by in a comparison: its variant, and its arm if the record names one."""
-    model = record["recipe"]["model"].removeprefix("rtdetr-")
-    arm = record.get("experiment", {}).get("arm", "")
-    return f"{model}, {arm}" if arm else model
 
 
 def scores(records: Iterable[Record], metric: str) -> dict[str, dict[int, float]]:
@@ -218,17 +218,24 @@ def overview(records: Sequence[Record], metrics: Sequence[str]) -> str:
 
 
 def _spread(values: list[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
     return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def conclusion(compared: Sequence[Paired], metric: str) -> str:
-    """Return what the differences allow to say and what not, a sentence for each variant and one for all."""
+    """Return what the differences allow to say and what not, a line for each variant and one for all."""
     sentences = []
     for one in compared:
         values = list(one.differences.values())
         higher = sum(value > 0 for value in values)
-        said = f"{one.name} against {one.base}, {metric}: higher with {higher} of {len(values)} seeds, "
-        said += f"by {min(values):+.3f} to {max(values):+.3f}. "
+        said = f"{one.name} against {one.base}: {metric} "
+        if len(values) == 1:
+            said += f"{values[0]:+.3f} with one seed. "
+        else:
+            said += (
+                f"higher with {higher} of {len(values)} seeds, by {min(values):+.3f} to {max(values):+.3f}. "
+            )
         sentences.append(said + _verdict(one))
     by_chance = [2 * 0.5 ** len(one.differences) for one in compared if len(one.differences) >= _FEWEST]
     if len(by_chance) > 1:
@@ -239,7 +246,7 @@ def conclusion(compared: Sequence[Paired], metric: str) -> str:
         sentences.append(
             "All of it holds for these data, this schedule and models of this size, and for no other."
         )
-    return " ".join(sentences)
+    return "\n".join(sentences)
 
 
 def _verdict(one: Paired) -> str:

@@ -55,8 +55,8 @@ class ComparisonLab(Lab):
         """Return what may and what may not be concluded from the picture."""
         unfinished = [experiments.label(each) for each in self.chosen() if not each.get("finished")]
         said = (
-            "A line is one run. Where lines of two variants do not mix, the seeds agree; how much a variant gains is in"
-            " the paired table, on the test split. The validation split chose each run's best pass."
+            "A thin line is one run, a thick one the median of its variant. The validation split, which is drawn here,"
+            " chose each run's best epoch; how much a variant gains is told on the test split, beneath."
         )
         if self.axis.value == "CPU seconds":
             said += (

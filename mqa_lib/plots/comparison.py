@@ -1,7 +1,7 @@
 """Pictures of a comparison over seeds: every seed is seen, and no number stands alone."""
 
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import mean, median
 
 from matplotlib.figure import Figure
 
@@ -54,7 +54,7 @@ def seed_curves_alt(lines: Mapping[str, Sequence[Line]], x_label: str, y_label: 
     """Return the sentence that goes with `seed_curves`: where the seeds of each name end."""
     ends = {name: sorted(line[-1][1] for line in seeds) for name, seeds in lines.items()}
     said = "; ".join(
-        f"{name} {median(last):.2f} ({last[0]:.2f} to {last[-1]:.2f}, {len(last)} seeds)"
+        f"{name} {median(last):.2f} ({last[0]:.2f} to {last[-1]:.2f}, {len(last)} seed{'s' * (len(last) > 1)})"
         for name, last in ends.items()
     )
     lead = f"{y_label} against {x_label}, a thin line a seed and a thick one of medians."
@@ -67,24 +67,28 @@ def paired_dots(
     metric: str,
     base: str,
 ) -> Figure:
-    """Return for each name a dot for every seed, its metric minus `base`'s with the same seed, and the interval.
+    """Return for each name a dot for every seed, its metric minus `base`'s with the same seed, and their mean.
 
     Args:
         differences: By name and seed.
-        intervals: By name the bootstrap interval of the mean.
+        intervals: By name the bootstrap interval of the mean, of those that have seeds enough for one.
         metric: What differs.
         base: What it is compared with.
     """
-    fig, ax = figure(width=7.0, height=1.2 + 0.5 * len(differences))
+    fig, ax = figure(width=7.0, height=1.5 + 0.5 * len(differences))
     for row, (name, by_seed) in enumerate(differences.items()):
         colour = PALETTE[row % len(PALETTE)]
-        ax.plot(intervals[name], (row, row), color=colour, linewidth=6, alpha=0.3, solid_capstyle="butt")
+        if name in intervals:
+            wide = {"linewidth": 6, "alpha": 0.3, "solid_capstyle": "butt"}
+            ax.plot(intervals[name], (row, row), color=colour, label="bootstrap of the mean", **wide)
         values = list(by_seed.values())
-        ax.plot(values, [row] * len(values), "o", color=colour, markersize=5)
-        ax.plot(median(values), row, "|", color=BLACK, markersize=14)
+        ax.plot(values, [row] * len(values), "o", color=colour, markersize=5, label="a seed")
+        ax.plot(mean(values), row, "|", color=BLACK, markersize=14, label="mean")
     ax.axvline(0, color=BLACK, linewidth=1, linestyle=":")
+    marks = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    fig.legend(marks.values(), marks, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     ax.set(yticks=range(len(differences)), yticklabels=list(differences), ylim=(len(differences) - 0.5, -0.5))
-    ax.set_xlabel(f"{metric},\nminus that of {base} with the same seed")
+    ax.set_xlabel(f"{metric},\nminus the same seed's of: {base}")
     return fig
 
 
@@ -96,8 +100,8 @@ def paired_dots_alt(
 ) -> str:
     """Return the sentence that goes with `paired_dots`: the differences of every seed, and the intervals."""
     said = "; ".join(
-        f"{name} {', '.join(f'{value:+.3f}' for value in by_seed.values())} "
-        f"(interval {intervals[name][0]:+.3f} to {intervals[name][1]:+.3f})"
+        f"{name} {', '.join(f'{value:+.3f}' for value in by_seed.values())}"
+        + (f" (interval {intervals[name][0]:+.3f} to {intervals[name][1]:+.3f})" if name in intervals else "")
         for name, by_seed in differences.items()
     )
     return f"{metric} minus that of {base}, a dot a seed: {said}."

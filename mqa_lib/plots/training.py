@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from mqa_lib.plots.style import BLACK, PALETTE, figure, image_axes
 
 _MARKERS = "osD^vP"
+_Box = tuple[float, float, float, float, str, bool]
 
 
 def curves(
@@ -39,7 +40,7 @@ def curves(
 
 def scenes(
     pictures: Sequence[UInt8[np.ndarray, "height width 3"]],
-    boxes: Sequence[Sequence[tuple[float, float, float, float, str, bool]]] | None = None,
+    boxes: Sequence[Sequence[_Box]] | None = None,
     titles: Sequence[str] | None = None,
     columns: int = 4,
 ) -> Figure:
@@ -60,15 +61,27 @@ def scenes(
         ax.imshow(picture, interpolation="nearest")
         if titles is not None:
             ax.set_title(titles[index], fontsize=9)
-        for box in boxes[index] if boxes else ():
-            _draw_box(ax, *box)
+        _draw_boxes(ax, boxes[index] if boxes else (), picture.shape[:2])
     return fig
 
 
-def _draw_box(ax: Any, left: float, top: float, right: float, bottom: float, name: str, good: bool) -> None:
-    corner, line = (left - 0.5, top - 0.5), "-" if good else "--"
-    ax.add_patch(Rectangle(corner, right - left, bottom - top, ls=line, ec="white", fc="none", lw=1.2))
-    label = name if good else f"\u2717 {name}"
-    below = top < 14
-    place = (left, bottom + 0.5) if below else (left, top - 1)
-    ax.text(*place, label, color="white", fontsize=6.5, va="top" if below else "bottom", ha="left")
+def _draw_boxes(ax: Any, boxes: Sequence[_Box], shape: tuple[int, ...]) -> None:
+    """Draw boxes with their names: above or else below, inside the picture, and beside the names already there."""
+    height, width = shape
+    letter = max(shape) / 46  # so wide is a letter on the picture, in its pixels; a line is twice as high
+    taken: list[tuple[float, float, float]] = []  # left, right and top of each name
+    for left, top, right, bottom, name, good in boxes:
+        corner, line = (left - 0.5, top - 0.5), "-" if good else "--"
+        ax.add_patch(Rectangle(corner, right - left, bottom - top, ls=line, ec="white", fc="none", lw=1.2))
+        label = name if good else f"\u2717 {name}"
+        long = len(label) * letter
+        start = max(0.0, min(left, width - long))
+        lines = [y for y in (top - 1 - 2 * letter, bottom + 0.5) if 0 <= y <= height - 2 * letter]
+        free = [y for y in lines if not any(_meet((start, start + long, y), name, letter) for name in taken)]
+        y = next(iter((*free, *lines)), top + 1)  # a box from edge to edge has its name inside
+        taken.append((start, start + long, y))
+        ax.text(start, y, label, color="white", fontsize=6.5, va="top", ha="left")
+
+
+def _meet(one: tuple[float, float, float], other: tuple[float, float, float], letter: float) -> bool:
+    return one[0] < other[1] and other[0] < one[1] and abs(one[2] - other[2]) < 2 * letter

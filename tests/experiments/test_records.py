@@ -47,6 +47,13 @@ def test_the_minutes_of_the_table_hold_the_pretraining():
     assert experiments.table([RECORD | before]).splitlines()[-1] == "| a | 3 | 3 | 21 | 10 | 0.700 | 0.350 |"
 
 
+def test_runs_of_two_arms_are_told_apart_and_their_scores_are_said_to_be_of_the_validation_split():
+    arms = [RECORD | {"experiment": {"arm": arm}} for arm in ("long", "short")]
+    head, _, *rows = experiments.table(arms).splitlines()
+    assert [row.split(" | ")[0] for row in rows] == ["| a, long", "| a, short"]
+    assert head.endswith("| mAP50 (val) | mAP50-95 (val) |")
+
+
 def test_keys_and_locks_are_told_apart():
     best = experiments.best_epoch(RECORD)
     assert (experiments.key_map50(best), experiments.lock_map50(best)) == (0.9, 0.5)

@@ -65,7 +65,7 @@ def test_runs_that_failed_are_counted_and_never_silently_left_out():
     records = [record("a", 0, [0.4]), {**record("a", 3, [0.9]), **lost}, {**record("b", 5, []), **lost}]
     assert failed(records) == {"a": [3], "b": [5]}
     rows = overview(records, ["mAP50"]).splitlines()[2:]
-    assert rows == ["| a | 1, 1 failed | 0.400 (0.400 to 0.400) | 1 |", "| b | 0, 1 failed | — | — |"]
+    assert rows == ["| a | 1, 1 failed | 0.400 | 1 |", "| b | 0, 1 failed | — | — |"]
 
 
 @pytest.mark.parametrize(("count", "share"), [(2, 0.47), (3, 0.67), (5, 0.84)])
@@ -108,7 +108,7 @@ def test_the_overview_has_a_row_for_every_variant_with_medians_ranges_and_minute
     records += [record("b", 0, [0.25]), {**record("b", 1, [0.4]), "finished": False}]
     assert overview(records, ["mAP50", "mAP50-95"]).splitlines()[2:] == [
         "| a | 3 | 0.700 (0.500 to 0.900) | 0.350 (0.250 to 0.450) | 12 |",  # (600 + 2 x 50) / 60
-        "| b | 1 | 0.250 (0.250 to 0.250) | 0.125 (0.125 to 0.125) | 1 |",
+        "| b | 1 | 0.250 | 0.125 | 1 |",  # of one seed there is no range
     ]
 
 
@@ -131,6 +131,7 @@ SAID = [
     ({0: 0.6, 1: 0.4, 2: 0.6}, "higher with 2 of 3 seeds, by -0.100 to +0.100. The seeds do not all agree"),
     ({0: 0.6, 1: 0.5, 2: 0.6}, "higher with 2 of 3 seeds, by +0.000 to +0.100. The seeds do not all agree"),
     ({0: 0.6, 1: 0.7}, "With fewer than 3 seeds that is an observation, not a result."),
+    ({0: 0.5}, "b against a: mAP50 +0.000 with one seed. With fewer than 3 seeds that is an observation"),
     ({0: 0.6, 1: float("nan"), 2: 0.7}, "nothing can be said"),
 ]
 
@@ -139,6 +140,13 @@ SAID = [
 def test_the_sentence_says_no_more_than_the_seeds_do(theirs, said):
     sentence = conclusion(paired({"a": {0: 0.5, 1: 0.5, 2: 0.5}, "b": theirs}, "a"), "mAP50")
     assert said in sentence and sentence.endswith("and for no other.")
+
+
+def test_every_variant_has_a_line_of_its_own_and_the_last_one_is_for_all():
+    found = {"a": {0: 0.5}, "b": {0: 0.75}, "c": {0: 0.25}}
+    first, second, last = conclusion(paired(found, "a"), "mAP50").splitlines()
+    assert first.startswith("b against a") and second.startswith("c against a")
+    assert last.startswith("All of it holds for these data")
 
 
 def test_three_agreeing_seeds_are_said_to_agree_by_chance_in_a_quarter_of_cases():

@@ -73,7 +73,7 @@ def test_a_killed_grid_goes_on_and_every_epoch_is_there_once(tmp_path, monkeypat
     assert plain["test"].keys() == first["test"].keys() >= {"mAP50", "classes", "lock colours"}
     assert first["pretraining"]["pictures"] == 32 and first["epochs"][0]["cpu_seconds"] > 0
     assert str(tmp_path) not in json.dumps(records)
-    assert "2 runs, 0 of them done" in again.stdout and "| rtdetr-nano-stock | 0 | 3 | 48 |" in again.stdout
+    assert "2 runs, 0 of them done" in again.stdout and "| nano-stock, plain | 0 | 3 | 48 |" in again.stdout
 
 
 def test_a_slice_ends_after_an_epoch_and_the_next_ones_finish(tmp_path):
@@ -114,6 +114,13 @@ def test_a_changed_grid_leaves_the_old_records_as_they_are(tmp_path):
     assert len(after) == 8 and before.items() <= after.items()
     assert said[0] == "Records of another recipe in small, which stay as they are: 4."
     assert {record["recipe"]["epochs"] for record in read_runs(tmp_path / "records/small", file)} == {2}
+
+
+def test_runs_that_were_not_selected_are_not_taken_for_another_recipe(tmp_path):
+    file, said = write_grid(tmp_path), []
+    run(file)
+    run(file, said, only=read_grid(file).runs[0].title)
+    assert said == ["small: 1 runs, 1 of them done."]
 
 
 def test_an_unknown_variant_is_listed_and_nothing_is_made(tmp_path, capsys):

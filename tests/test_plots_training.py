@@ -1,0 +1,29 @@
+"""The names of boxes can be read: inside the picture, and none over another."""
+
+import itertools
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from mqa_lib import plots
+
+SIDE = 128
+BOXES = [  # two neighbours whose names are longer than they are, then one in each corner
+    (40.0, 60.0, 54.0, 74.0, "lock-vermillion", True),
+    (60.0, 61.0, 74.0, 75.0, "lock-yellow", False),
+    *((x, y, x + 14, y + 14, "lock-vermillion", True) for x in (1.0, 113.0) for y in (1.0, 113.0)),
+]
+
+
+def test_names_stay_in_the_picture_and_off_each_other():
+    fig = plots.scenes([np.zeros((SIDE, SIDE, 3), dtype=np.uint8)] * 4, [BOXES] * 4)
+    renderer = FigureCanvasAgg(fig).get_renderer()
+    fig.draw(renderer)
+    ax = fig.axes[0]
+    names = [text.get_window_extent(renderer) for text in ax.texts]
+    picture = ax.get_window_extent(renderer)
+    assert len(names) == len(BOXES)
+    for name in names:
+        assert picture.x0 <= name.x0 and name.x1 <= picture.x1
+        assert picture.y0 <= name.y0 and name.y1 <= picture.y1
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(names, 2))
