@@ -177,9 +177,8 @@ def why(
             first, final = (cost.key_centre(at, kv_stride) for at in (0, count - 1))
             edge = 1 - first
             said.append(
-                f"{extent} {axis} at stride {kv_stride} give {count} of keys: {edge} of padding on both sides,"
-                f" so a window of 3 fits ({extent} + {2 * edge} - 3) // {kv_stride} + 1 = {count} times, first centred"
-                f" on {first} and last on {final}, counted from 0."
+                f"{extent} {axis} at stride {kv_stride} give {count} of keys, centred on {first} to {final}:"
+                f" ({extent} - 3 + {2 * edge} of padding) // {kv_stride} + 1."
             )
         if query_strides > 1 and extent % query_strides:
             count, rest = -(-extent // query_strides), extent % query_strides
