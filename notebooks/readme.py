@@ -20,6 +20,7 @@ SECONDS = Path("data/benchmarks/notebooks.json")
 PROBE = Path("data/probe/seeds.json")
 LAYER = Path("data/benchmarks/layer.json")
 VARIANTS = Path("data/benchmarks/rtdetr.json")
+RUNS, GRID = Path("data/runs/keys-and-locks"), Path("data/experiments/keys-and-locks.yaml")
 _GAINS = {
     "timm / ours": "timm's layer, as ours",
     "timm / ours folded": "timm's layer, as ours folded",
@@ -75,8 +76,22 @@ def probe_table(root: Path = ROOT) -> str:
 
 def grid_table(root: Path = ROOT) -> str:
     """Return the recorded runs on Keys & Locks by variant: seeds, medians and ranges."""
-    runs = experiments.read_runs(root / "data/runs/keys-and-locks")
+    runs = experiments.read_runs(root / RUNS, root / GRID)
     return experiments.overview(runs, ["right colours", "locks, mAP50", "key, mAP50", "mAP50-95"])
+
+
+def open_runs(root: Path = ROOT) -> str:
+    """Return a sentence on how many of the grid's runs are recorded, and of which variants there is none yet."""
+    grid = experiments.read_grid(root / GRID)
+    done = {record["experiment"]["hash"] for record in experiments.read_runs(root / RUNS, root / GRID)}
+    names = [run.title.removeprefix("rtdetr-").rpartition(", seed")[0] for run in grid.runs]
+    begun = {name for name, run in zip(names, grid.runs, strict=True) if run.identity in done}
+    recorded = sum(run.identity in done for run in grid.runs)
+    if recorded == len(grid.runs):
+        return f"All {recorded} runs of the grid are recorded."
+    missing = "; ".join(dict.fromkeys(name for name in names if name not in begun))
+    none = f" There is none yet of: {missing}." if missing else ""
+    return f"Of the grid's {len(grid.runs)} runs {recorded} are recorded.{none}"
 
 
 def blood_table(root: Path = ROOT) -> str:
@@ -135,6 +150,7 @@ def written(text: str, root: Path = ROOT) -> str:
 TABLES = {
     "probe": probe_table,
     "grid": grid_table,
+    "open": open_runs,
     "blood": blood_table,
     "layer": layer_table,
     "variants": variants_table,

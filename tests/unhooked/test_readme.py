@@ -1,11 +1,14 @@
 """What the README shows is what the records say, and its example runs."""
 
+import json
 import re
 from pathlib import Path
 
 import torch
 
+from mqa_lib.experiments import read_grid
 from notebooks import readme
+from tests.experiments.stub import write_grid
 
 TEXT = (readme.ROOT / "README.md").read_text()
 
@@ -35,3 +38,18 @@ def test_the_example_gives_the_shapes_that_it_names():
 def test_the_links_lead_to_files():
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert target.startswith("http") or Path(readme.ROOT / target).exists(), target
+
+
+def test_what_the_grid_still_lacks_is_named_from_its_records(tmp_path):
+    file = write_grid(tmp_path / "data/experiments").rename(tmp_path / readme.GRID)
+    runs = read_grid(file).runs
+    (tmp_path / readme.RUNS).mkdir(parents=True)
+    for done, said in (
+        (1, "Of the grid's 4 runs 1 are recorded. There is none yet of: nano-mobile-mqa, plain."),
+        (3, "Of the grid's 4 runs 3 are recorded."),
+        (4, "All 4 runs of the grid are recorded."),
+    ):
+        for run in runs[:done]:
+            record = {"experiment": {"hash": run.identity}}
+            (tmp_path / readme.RUNS / f"{run.name}.json").write_text(json.dumps(record))
+        assert readme.open_runs(tmp_path) == said
