@@ -28,6 +28,10 @@ from mqa_lib.datasets import yolo
 _KEYS = ("data", "schedule", "seeds", "threads", "arms")
 _ARM_KEYS = ("as", "variants", "schedule", "seeds", "data")
 _DATA = ("keys_and_locks", "bccd", "path")
+_LEAST = {"train": 1, "val": 1, "test": 0, "seed": 0, "size": 48}  # of `keys_and_locks`
+_STRIDE = 32  # ultralytics rounds sizes up to it, and the record would name one that was not trained at
+_SEEDS = 2**31  # NumPy's generator takes not much more, and the runs count on from the seed
+_NO_FILE_NAME = '<>:"/\\|?*'  # not in names of files, here or on another system
 
 
 @dataclass(frozen=True)
@@ -89,15 +93,19 @@ def read_grid(file: str | Path) -> Grid:
             f"`file` (={file}) does not exist. Grids of this project are in data/experiments."
         )
     try:
-        said = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        _check_said_once(file, yaml.compose(text, yaml.SafeLoader))
+        said = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise checks.refuse("file", file.name, f"is not YAML in UTF-8 ({reason})", "Mend it.") from error
+    if not isinstance(said, dict):
+        rule = f"must hold entries with a name, and holds {'nothing' if said is None else repr(said)}"
+        raise checks.refuse("file", file.name, rule, f"Use some of: {', '.join(_KEYS)}.")
     said = _entries("file", said, _KEYS)
     if not isinstance(said.get("arms"), dict) or not said["arms"]:
-        raise checks.refuse(
-            "arms", said.get("arms"), "must name at least one arm", "See `mqa_lib.experiments.grid`."
-        )
+        way_out = "Write one as `arms: {plain: {variants: [rtdetr-nano-stock]}}`."
+        raise checks.refuse("arms", said.get("arms"), "must name at least one arm", way_out)
     arms = {
         arm: {**said, **_entries(f"arms: {arm}", own, _ARM_KEYS), "schedule": _merged(said, own)}
         for arm, own in said["arms"].items()
@@ -108,24 +116,33 @@ def read_grid(file: str | Path) -> Grid:
     return Grid(file.stem, threads, runs)
 
 
+def _check_said_once(file: Path, node: Any) -> None:
+    """Refuse a name that stands twice among entries: YAML would take the last one, and runs would be missing.
+
+    Raises:
+        ValueError: A name stands twice.
+    """
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        names = [str(key.value) for key, _ in node.value]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            way_out = "Leave one of them out, or name it anew."
+            raise checks.refuse("file", file.name, f"has two entries {twice} side by side", way_out)
+        for _, value in node.value:
+            _check_said_once(file, value)
+
+
 def _runs(arms: Mapping[str, dict[str, Any]], home: Path) -> Iterator[Run]:
     from mqa_lib.rtdetr.recipe import Recipe
 
-    settable = [field.name for field in fields(Recipe) if field.name not in ("model", "seed")]
     for arm, said in arms.items():
-        _entries("schedule", said["schedule"], settable)
         _check_schedule(said["schedule"])
-        for key in ("variants", "seeds"):
-            if not isinstance(said.get(key), list) or not said[key]:
-                raise checks.refuse(
-                    key, said.get(key), f"must be a list, in arm {arm}", "Write it as [a, b]."
-                )
+        _check_arm(arm, said)
     contents = {name: _content(name, home) for said in arms.values() for name in said["variants"]}
     data = {arm: _data(said.get("data"), home) for arm, said in arms.items()}
     for arm, said in arms.items():
         for seed in said["seeds"]:
-            if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-                raise checks.refuse("seeds", seed, "must be whole numbers of at least 0", "Use [0, 1, 2].")
             for name in said["variants"]:
                 model = name if Path(name).suffix == "" else str((home / name).absolute())
                 recipe = asdict(Recipe(model, seed, **said["schedule"]))
@@ -133,6 +150,36 @@ def _runs(arms: Mapping[str, dict[str, Any]], home: Path) -> Iterator[Run]:
                 decides = json.dumps([known, data[arm][1]], sort_keys=True, default=str)
                 identity = hashlib.sha256(decides.encode()).hexdigest()[:8]
                 yield Run(said.get("as", arm), recipe, data[arm][0], identity)
+
+
+def _check_arm(arm: Any, said: Mapping[str, Any]) -> None:
+    """Refuse an arm whose variants or seeds are no lists of such, or whose name no file could have.
+
+    Raises:
+        ValueError: One of them is not what it should be.
+    """
+    where, name = ("as", said["as"]) if "as" in said else ("arms", arm)
+    if not isinstance(name, str) or not name.strip() or set(name) & set(_NO_FILE_NAME):
+        rule = f"must be a name in letters, without any of {' '.join(_NO_FILE_NAME)}"
+        raise checks.refuse(where, name, rule, "Records are named after it: use one such as from-scratch.")
+    for key in ("variants", "seeds"):
+        if not isinstance(said.get(key), list) or not said[key]:
+            raise checks.refuse(key, said.get(key), f"must be a list, in arm {arm}", "Write it as [a, b].")
+    for variant in said["variants"]:
+        if not isinstance(variant, str):
+            way_out = "Use one such as rtdetr-nano-stock, or the path of a model file."
+            raise checks.refuse("variants", variant, f"must be names, in arm {arm}", way_out)
+    for seed in said["seeds"]:
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < _SEEDS:
+            rule = f"must be whole numbers from 0 to {_SEEDS - 1}"
+            raise checks.refuse("seeds", seed, rule, "Use [0, 1, 2].")
+
+
+def _settable() -> dict[str, Any]:
+    """Return what a schedule can set, with the values that it has otherwise."""
+    from mqa_lib.rtdetr.recipe import Recipe
+
+    return {field.name: field.default for field in fields(Recipe) if field.name not in ("model", "seed")}
 
 
 def _check_schedule(schedule: dict[str, Any]) -> None:
@@ -157,9 +204,10 @@ def _check_schedule(schedule: dict[str, Any]) -> None:
             if not number or isinstance(value, float) or value < least:
                 rule = f"must be a whole number of at least {least}"
                 raise checks.refuse(key, value, rule, f"Use {least} or more.")
-    pictures, batch = (
-        schedule.get(key, least) for key, least in (("pretrain_pictures", 0), ("pretrain_batch", 1))
-    )
+            if key == "imgsz" and value % _STRIDE:
+                rule, up = f"must be a multiple of {_STRIDE}", value + -value % _STRIDE
+                raise checks.refuse(key, value, rule, f"Use {up}, which it would be rounded up to.")
+    pictures, batch = ((_settable() | schedule)[key] for key in ("pretrain_pictures", "pretrain_batch"))
     if 0 < pictures < batch:
         rule = f"must be at least one step of `pretrain_batch` (={batch})"
         raise checks.refuse("pretrain_pictures", pictures, rule, f"Use {batch} or more, or 0 for none.")
@@ -198,7 +246,7 @@ def _entries(where: str, said: Any, known: Any) -> dict[str, Any]:
 
 def _merged(said: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     both = (said.get("schedule") or {}, own.get("schedule") or {})
-    return {key: value for part in both for key, value in _entries("schedule", part, part).items()}
+    return {key: value for part in both for key, value in _entries("schedule", part, _settable()).items()}
 
 
 def _content(name: str, home: Path) -> Any:
@@ -225,14 +273,23 @@ def _data(said: Any, home: Path) -> tuple[dict[str, Any], Any]:
         raise checks.refuse("data", entries, "must be one of several", f"Use one of: {', '.join(_DATA)}.")
     kind, settings = next(iter(entries.items()))
     if kind == "keys_and_locks":
-        known = ("train", "val", "test", "seed", "size")
-        return {kind: _entries(kind, settings or {}, known)}, entries
-    if kind == "bccd":
+        for key, value in _entries(kind, settings or {}, _LEAST).items():
+            if not isinstance(value, int) or isinstance(value, bool) or value < _LEAST[key]:
+                rule = f"must be a whole number of at least {_LEAST[key]}"
+                raise checks.refuse(f"{kind}: {key}", value, rule, f"Use {_LEAST[key]} or more.")
+        return {kind: settings or {}}, entries
+    if kind == "bccd" and settings in (None, ""):
         from mqa_lib.datasets import bccd
 
-        folder = str((home / settings).absolute()) if settings else None
-        return {kind: folder}, {kind: bccd.COMMIT}
+        return {kind: None}, {kind: bccd.COMMIT}
+    if not isinstance(settings, str):
+        raise checks.refuse(f"data: {kind}", settings, "must be a path", "Write it as seen from the grid.")
     path = (home / settings).absolute()
     if not path.exists():
         raise FileNotFoundError(f"`data` (={settings}) does not exist beside the grid. Check its path.")
+    if kind == "bccd":
+        from mqa_lib.datasets import bccd
+
+        return {kind: str(path)}, {kind: bccd.COMMIT}
+    path = path / "data.yaml" if path.is_dir() else path
     return {kind: str(path)}, {kind: yolo.fingerprint(path)}

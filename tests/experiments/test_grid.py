@@ -44,6 +44,22 @@ def test_a_run_has_the_same_name_wherever_the_library_lies(tmp_path, monkeypatch
     assert names(tmp_path) == before
 
 
+def test_a_model_file_is_found_beside_the_grid_and_known_by_what_is_in_it(tmp_path, monkeypatch):
+    text = GRID.replace("rtdetr-nano-stock", "mine.yaml")
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        shutil.copy(MODELS["rtdetr-nano-stock"], folder / "mine.yaml")
+    monkeypatch.chdir(there)
+    first = read_grid(write_grid(here, text)).runs[0]
+    assert (first.recipe["model"], first.title) == (str(here / "mine.yaml"), "mine, plain, seed 0")
+    before = names(here, text)
+    assert names(there, text) == before
+    with (here / "mine.yaml").open("a") as file:
+        file.write("# a word\n")
+    assert [one == other for one, other in zip(names(here, text), before, strict=True)] == [False, True] * 2
+
+
 @pytest.mark.parametrize("name", ["keys-and-locks", "bccd"])
 def test_every_record_of_this_project_is_known_to_its_grid(name, monkeypatch, tmp_path):
     monkeypatch.setenv("MQA_BCCD", str(tmp_path))
@@ -67,6 +83,8 @@ def test_other_data_under_the_same_path_give_other_names(tmp_path):
 
 
 def test_bccd_is_the_same_data_wherever_it_lies(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
     there, elsewhere = (GRID.replace("path: set/data.yaml", f"bccd: {place}") for place in ("a", "b"))
     assert names(tmp_path, there) == names(tmp_path, elsewhere)
 
@@ -106,6 +124,60 @@ WRONG = [
         r"`pretrain_pictures` \(=63\) must be at least",
     ),
     ("batch: 8", "batch: 8.5", r"`batch` \(=8.5\) must be a whole number"),
+    (
+        "batch: 8",
+        "batch: 8, pretrain_pictures: 63",
+        r"`pretrain_pictures` \(=63\) must be at least one step of `pretrain_batch` \(=64\)",
+    ),
+    (
+        "imgsz: 64",
+        "imgsz: 65",
+        r"`imgsz` \(=65\) must be a multiple of 32. Use 96, which it would be rounded",
+    ),
+    (
+        "{epochs: 3, imgsz: 64, batch: 8}",
+        "long",
+        r"`schedule` \(=long\) must be entries .* some of: epochs, ",
+    ),
+    ("variants: [rtdetr-nano-stock,", "schedule: [7], variants: [", r"`schedule` \(=\[7\]\) must be entries"),
+    (
+        "[rtdetr-nano-stock, ",
+        "[7, ",
+        r"`variants` \(=7\) must be names, in arm plain. Use one such as rtdetr-",
+    ),
+    ("seeds: [0, 1]", "seeds: [0, 0]", r"holds a run twice: rtdetr-nano-mobile-mqa-plain-seed0"),
+    ("seeds: [0, 1]", "seeds: [-1]", r"`seeds` \(=-1\) must be whole numbers from 0"),
+    ("seeds: [0, 1]", "seeds: [true]", r"`seeds` \(=True\) must be whole numbers from 0"),
+    (
+        "seeds: [0, 1]",
+        "seeds: [4294967296]",
+        r"`seeds` \(=4294967296\) must be whole numbers from 0 to 2147483647",
+    ),
+    ("path: set/data.yaml", "path: [set]", r"`data: path` \(=\['set'\]\) must be a path"),
+    ("path: set/data.yaml", "bccd: 7", r"`data: bccd` \(=7\) must be a path"),
+    (
+        "path: set/data.yaml",
+        "keys_and_locks: {train: many}",
+        r"`keys_and_locks: train` \(=many\) must be a whole number of at least 1",
+    ),
+    ("path: set/data.yaml", "keys_and_locks: {size: 47}", r"`keys_and_locks: size` \(=47\) .* at least 48"),
+    (
+        "plain:",
+        "a/b:",
+        r"`arms` \(=a/b\) must be a name in letters, without any of .*Records are named after it",
+    ),
+    ("variants: [", "as: , variants: [", r"`as` \(=None\) must be a name in letters"),
+    (
+        "arms:",
+        "arms:\n  plain: {variants: [rtdetr-nano-stock]}",
+        r"`file` \(=small\.yaml\) has two entries plain",
+    ),
+    (
+        GRID,
+        "",
+        r"`file` \(=small\.yaml\) must hold entries with a name, and holds nothing. Use some of: data",
+    ),
+    (GRID, "- data", r"`file` \(=small\.yaml\) must hold entries .*\['data'\]"),
 ]
 
 
