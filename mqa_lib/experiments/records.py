@@ -38,16 +38,32 @@ def read_record(file: Path) -> dict[str, Any]:
     """Return the record in a file.
 
     Raises:
-        ValueError: The file is cut off or broken, as a machine that lost its power may leave it.
+        ValueError: The file is cut off or broken, as a machine that lost its power may leave it, or is no run's record.
     """
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(record, dict):
             raise ValueError("it holds no entries")
-        return record
     except ValueError as error:
         way_out = "Remove it, and run its grid again: what was trained is kept."
         raise checks.refuse("record", file, f"is cut off or broken ({error})", way_out) from error
+    if lacking := _lacks(record):
+        way_out = "Keep other files elsewhere, or name a folder of records, such as data/runs/keys-and-locks."
+        raise checks.refuse("record", file, f"is no record of a run: it has no {lacking}", way_out)
+    return record
+
+
+def _lacks(record: dict[str, Any]) -> str:
+    """Return what a file lacks that every run's record has; nothing if it has all of it."""
+    recipe, epochs = record.get("recipe"), record.get("epochs")
+    if not isinstance(recipe, dict) or not recipe.keys() >= {"model", "seed"}:
+        return "`recipe` with a model and a seed"
+    scored = {"epoch", "pictures", "seconds", "mAP50", "mAP50-95"}
+    if not isinstance(epochs, list) or not all(
+        isinstance(one, dict) and one.keys() >= scored for one in epochs
+    ):
+        return "`epochs` with their scores"
+    return ""
 
 
 def label(record: dict[str, Any]) -> str:

@@ -49,8 +49,8 @@ def compare(
         only: Do the runs alone whose title has this in it, such as "nano-stock, pretrained, seed 0".
 
     Raises:
-        ValueError: The grid is not one, no run of it is meant by `only`, or `minutes` are given for a cluster; nothing
-            has been started. Or a record is cut off.
+        ValueError: The grid is not one, no run of it is meant by `only`, `minutes` are given for a cluster or are less
+            than 0, or a folder cannot be written to; nothing has been started. Or a record is cut off.
         Busy: Another grid is at work on this machine.
         OSError: The disk is full. The same call goes on when there is room.
     """
@@ -60,12 +60,17 @@ def compare(
         raise checks.refuse(
             "minutes", minutes, "is not known on a cluster", "Leave out one of `--slice` and `--ray`."
         )
+    if minutes is not None and not minutes >= 0:  # written so that it refuses what is no number, too
+        raise checks.refuse("minutes", minutes, "must be at least 0", "Use a number such as `--slice 30`.")
     meant = [run for run in grid.runs if only in run.title]
     if not meant:
         titles = "; ".join(run.title for run in grid.runs)
         raise checks.refuse("only", only, "is in the title of no run", f"The runs are: {titles}.")
     todo = [run for run in meant if not _has_record(places, run)]
     _say_older(grid, places, say)
+    if todo:
+        _check_writable("records", places)
+        _check_writable("work", work)
     say(f"{grid.name}: {len(meant)} runs, {len(meant) - len(todo)} of them done.")
     with contextlib.nullcontext() if together else _alone():
         if ray is not None:
@@ -93,6 +98,21 @@ def _has_record(places: Path, run: Run) -> bool:
     """
     file = record_of(places, run)
     return file.exists() and bool(read_record(file))
+
+
+def _check_writable(name: str, folder: Path) -> None:
+    """Refuse a folder that cannot be written to before hours are spent on what should go there.
+
+    Raises:
+        ValueError: It cannot be made, or takes no file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        rule = f"cannot be written to ({error.strerror})"
+        raise checks.refuse(name, folder, rule, f"Name another folder: `--{name} FOLDER`.") from error
 
 
 def _one_by_one(

@@ -14,7 +14,7 @@ data: {path: set/data.yaml}
 schedule: {epochs: 3, imgsz: 64, batch: 8}
 seeds: [0, 1, 2]
 arms:
-  pretrained: {variants: [rtdetr-nano-stock, rtdetr-nano-mobile-mqa], schedule: {pretrain_pictures: 7}}
+  pretrained: {variants: [rtdetr-nano-stock, rtdetr-nano-mobile-mqa], schedule: {pretrain_pictures: 64}}
   from-scratch: {variants: [rtdetr-nano-mobile-mqa]}
 """
 SCORES = {"rtdetr-nano-stock": (0.5, 0.1, 0.3), "rtdetr-nano-mobile-mqa": (0.7, 0.9, 0.8)}

@@ -65,8 +65,29 @@ def test_the_table_names_the_best_score_and_the_whole_training():
 
 def test_records_are_read_in_the_order_of_their_names(tmp_path):
     for name in ("b", "a"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"name": name}))
+        (tmp_path / f"{name}.json").write_text(json.dumps(RECORD | {"name": name}))
     assert [record["name"] for record in experiments.read_runs(tmp_path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "{}",
+            r"is no record of a run: it has no `recipe` with a model and a seed. Keep other files elsewhere",
+        ),
+        ('{"recipe": {"model": "a", "seed": 0}}', "it has no `epochs` with their scores"),
+        ('{"recipe": {"model": "a", "seed": 0}, "epochs": [{"epoch": 1}]}', "it has no `epochs` with their"),
+        ("[]", r"is cut off or broken \(it holds no entries\). Remove it, and run its grid again"),
+        ("", r"is cut off or broken \(Expecting value.*\). Remove it, and run its grid again"),
+    ],
+)
+def test_a_file_that_is_no_record_is_named_as_such(tmp_path, content, message):
+    (tmp_path / "card.json").write_text(content)
+    with pytest.raises(
+        ValueError, match=rf"`record` \(=.*card\.json\) {message}" if message[:2] == "is" else message
+    ):
+        experiments.read_runs(tmp_path)
 
 
 def test_a_folder_without_records_is_named(tmp_path):

@@ -1,0 +1,162 @@
+"""What a run is given, how long the rest will take, and what is refused before the first one begins."""
+
+import errno
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from mqa_lib import rtdetr
+from mqa_lib.experiments import compare, read_grid, runner
+from mqa_lib.rtdetr import evaluate
+from mqa_lib.rtdetr import train as trains
+from tests.experiments.stub import GRID, epoch, training, write_grid
+
+
+@pytest.fixture(autouse=True)
+def own_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "machine_lock", lambda: tmp_path / "lock")
+
+
+def run(file, said=None, **options):
+    said = [] if said is None else said
+    home = file.parent
+    return compare(
+        file, home / "records", home / "work", **{"train": training(), "say": said.append, **options}
+    )
+
+
+def kept(file):
+    return [json.loads(path.read_text()) for path in sorted((file.parent / "records/small").glob("*.json"))]
+
+
+def test_a_run_gets_what_the_grid_says_and_its_record_names_no_folder_of_this_machine(tmp_path):
+    own = "rtdetr-nano-mobile-mqa.yaml"
+    (tmp_path / own).write_bytes(rtdetr.MODELS["rtdetr-nano-mobile-mqa"].read_bytes())
+    file, given = write_grid(tmp_path, "threads: 3\n" + GRID.replace("rtdetr-nano-mobile-mqa", own)), []
+
+    def noted(recipe, data, folder, **options):
+        given.append((data, {key: options[key] for key in ("threads", "backbones", "stop_at_nan")}))
+        return training()(recipe, data, folder, **options)
+
+    run(file, train=noted)
+    wanted = {"threads": 3, "backbones": tmp_path / "work/backbones", "stop_at_nan": True}
+    assert given == [(tmp_path / "set/data.yaml", wanted)] * 4
+    records = kept(file)
+    assert {record["recipe"]["model"] for record in records} == {
+        "rtdetr-nano-stock",
+        "rtdetr-nano-mobile-mqa",
+    }
+    assert {record["experiment"]["arm"] for record in records} == {"plain"}
+    assert str(tmp_path) not in json.dumps(records)
+
+
+def test_every_set_that_is_generated_has_a_folder_of_its_own_however_its_numbers_are_ordered(tmp_path):
+    sets = ({"train": 2, "val": 1, "size": 48}, {"size": 48, "val": 1, "train": 2}, {"train": 1, "val": 1})
+    first, again, other = (runner.make_data({"keys_and_locks": one}, tmp_path) for one in sets)
+    assert first == again != other
+    assert [len(list((path.parent / "images/train").iterdir())) for path in (first, other)] == [2, 1]
+
+
+def test_the_time_left_is_that_of_the_same_model_with_its_pretraining_and_without_runs_that_failed(tmp_path):
+    grid = read_grid(write_grid(tmp_path, GRID.replace("[0, 1]", "[0, 1, 2]")))
+    hour = {"finished": True, "epochs": [epoch(30), epoch(60)]}
+    before = {"pretraining": {"history": [{"seconds": 60.0}, {"seconds": 3600.0}]}}
+    lost = {"finished": False, "failed": {}, "epochs": [epoch(1)]}
+    done = {("stock", 0): hour, ("mobile-mqa", 0): hour | before, ("mobile-mqa", 1): lost}
+    assert runner.time_left(grid, tmp_path) == ""
+    for one in grid.runs:
+        if record := done.get((one.recipe["model"][12:], one.recipe["seed"])):
+            said = {"recipe": {"model": one.recipe["model"], "seed": one.recipe["seed"]}, **record}
+            runner.record_of(tmp_path, one).write_text(json.dumps(said))
+    assert runner.time_left(grid, tmp_path) == "about 4.0 h"  # stock twice an hour, mobile-mqa once two
+
+
+def test_a_slice_ends_with_the_epoch_in_which_its_time_is_over(tmp_path, monkeypatch):
+    file, said, clock = write_grid(tmp_path), [], [1000.0]
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def a_minute_an_epoch(*given, after_epoch, **options):
+        def passed(record):
+            clock[0] += 60
+            return after_epoch(record)
+
+        return training()(*given, after_epoch=passed, **options)
+
+    assert len(run(file, said, train=a_minute_an_epoch, minutes=4.5)) == 3
+    assert said[2].endswith("rtdetr-nano-mobile-mqa, plain, seed 0: stopped after epoch 2 of 3")
+    assert clock[0] == 1000 + 5 * 60
+
+
+def test_a_grid_that_is_done_says_so_and_nothing_else(tmp_path):
+    file, said = write_grid(tmp_path), []
+    run(file)
+    assert run(file, said) == [] and said == ["small: 4 runs, 4 of them done."]
+
+
+def test_a_run_says_its_best_epoch(tmp_path):
+    file, said = write_grid(tmp_path), []
+
+    def falling(recipe, data, folder, **_):
+        return {"recipe": recipe, "epochs": [epoch(1, 0.75), epoch(2, 0.25)], "finished": True}
+
+    run(file, said, train=falling)
+    assert "seed 0: mAP50 0.750, mAP50-95 0.375 in 2.0 min; about 6 min left for all" in said[1]
+
+
+def test_a_loss_that_is_no_number_before_the_first_epoch_fails_the_run_too(tmp_path):
+    def diverged(*_, **__):
+        raise FloatingPointError("The loss is nan in step 5.")
+
+    file = write_grid(tmp_path)
+    assert run(file, train=diverged) == []
+    assert [record["failed"]["last good epoch"] for record in kept(file)] == [0] * 4
+
+
+def test_a_disk_that_fills_up_leaves_no_half_record(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = write_grid(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(runner.os, "fsync", full)
+        run(file)
+    assert kept(file) == [] and run(file) == [] and len(kept(file)) == 4
+
+
+@pytest.mark.parametrize("minutes", [-3.0, float("nan")])
+def test_a_time_that_cannot_be_is_refused(tmp_path, minutes):
+    with pytest.raises(ValueError, match=rf"`minutes` \(={minutes}\) must be at least 0. Use .*--slice 30"):
+        run(write_grid(tmp_path), minutes=minutes)
+
+
+@pytest.mark.parametrize("name", ["records", "work"])
+def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_trained(tmp_path, name):
+    (tmp_path / name).write_text("a file where a folder should be")
+    with pytest.raises(
+        ValueError, match=rf"`{name}` \(=.*\) cannot be written to \(.*\). Name another.*--{name}"
+    ):
+        run(write_grid(tmp_path), train=lambda *_, **__: pytest.fail("trained"))
+
+
+def test_the_best_weights_are_measured_on_the_test_split_and_threads_are_put_back(tmp_path, monkeypatch):
+    seen, recipe = [], {"model": "rtdetr-nano-stock", "imgsz": 64}
+    data = tmp_path / "data.yaml"
+    before = torch.get_num_threads()
+
+    def trained(*_, **__):
+        seen.append(torch.get_num_threads())
+        return {"finished": True}
+
+    monkeypatch.setattr(trains, "train", trained)
+    monkeypatch.setattr(rtdetr, "load", lambda path: path)
+    monkeypatch.setattr(evaluate, "evaluate", lambda *given: given)
+    data.write_text(yaml.safe_dump({"train": "a", "val": "b", "test": "c"}))
+    record = runner._train(recipe, data, tmp_path, threads=before + 1)
+    assert record["test"] == (tmp_path / "weights/best.pt", data, "test", 64)
+    assert seen == [before + 1] and torch.get_num_threads() == before
+    data.write_text(yaml.safe_dump({"train": "a", "val": "b"}))
+    assert "test" not in runner._train(recipe, data, tmp_path, threads=before)
