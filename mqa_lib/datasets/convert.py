@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mqa_lib.datasets.yolo import PICTURES, DataError
+from mqa_lib.pictures import unreadable
 
 
 @dataclass
@@ -34,6 +36,7 @@ _COCO = {
     "annotations": ("image_id", "category_id", "bbox"),
     "categories": ("id", "name"),
 }
+_EXIF_ORIENTATION, _LYING = 274, (5, 6, 7, 8)  # how a camera notes that it was held upright
 Box = tuple[str, float, float, float, float]  # class, then left, top, right, bottom as shares of the picture
 
 
@@ -89,18 +92,20 @@ def from_voc(path: str | Path, out: str | Path, names: Sequence[str] = ()) -> Co
         for file in sorted((root / "Annotations").glob("*.xml"))
     }
     pictures = {
-        file.stem: file for file in (root / "JPEGImages").glob("*") if file.suffix.lower() in PICTURES
+        file.stem: file for file in sorted((root / "JPEGImages").glob("*")) if file.suffix.lower() in PICTURES
     }
     if missing := sorted(read.keys() - pictures.keys()):
         raise DataError(
             f"{len(missing)} annotations have no picture in JPEGImages, the first is {missing[0]}.xml."
         )
-    names = list(names) or sorted({box[0] for boxes in read.values() for box in boxes})
+    for stem, (size, _) in read.items():
+        _check_size(f"{stem}.xml", pictures[stem], size)
+    names = list(names) or sorted({box[0] for _, boxes in read.values() for box in boxes})
     splits = _voc_splits(root, list(read))
     for split, stems in splits.items():
         if absent := sorted(set(stems) - read.keys()):
             raise DataError(f"{split}.txt names {absent[0]}, which has no annotation. Mend the list.")
-        _write(Path(out), split, [(pictures[stem], read[stem]) for stem in stems], names)
+        _write(Path(out), split, [(pictures[stem], read[stem][1]) for stem in stems], names)
     _write_yaml(converted.path, list(splits), names)
     return converted
 
@@ -131,15 +136,22 @@ def from_coco(path: str | Path, out: str | Path) -> Converted:
     if len(read) == 1:
         only = next(iter(read.values()))
         read = {"train": only, "val": only}
-    categories = {entry["id"]: entry["name"] for said in read.values() for entry in said["categories"]}
-    names = [categories[key] for key in sorted(categories)]
-    pictures: dict[str, list[Path]] = {}
-    for file in root.rglob("*"):
-        if file.suffix.lower() in PICTURES:
-            pictures.setdefault(file.name, []).append(file)
+    categories: dict[int | str, str] = {}
     for split, said in read.items():
-        _write(Path(out), split, _coco_pairs(said, split, categories, pictures), names)
+        for entry in said["categories"]:
+            if (other := categories.setdefault(entry["id"], entry["name"])) != entry["name"]:
+                raise DataError(
+                    f"{split}: category {entry['id']} is {entry['name']}, and {other} in another file. Mend one."
+                )
+    names = [categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))]
+    pictures: dict[str, list[Path]] = {}
+    for file in sorted(root.rglob("*")):
+        if file.suffix.lower() in PICTURES:
+            pictures.setdefault(file.name, []).append(file.relative_to(root))
     converted = Converted(Path(out) / "data.yaml")
+    for split, said in read.items():
+        converted.left_out.extend(_coco_left_out(said, split))
+        _write(Path(out), split, _coco_pairs(said, split, categories, pictures, root), names)
     _write_yaml(converted.path, list(read), names)
     return converted
 
@@ -151,10 +163,32 @@ def _voc_root(path: Path) -> Path | None:
     return next((root for root in places if any((root / "Annotations").glob("*.xml"))), None)
 
 
-def _voc_boxes(file: Path, left_out: list[str]) -> list[Box]:
+def _check_size(where: str, picture: Path, size: tuple[float, float]) -> None:
+    """Accept a picture of the size that its annotation names; one that cannot be read is named later.
+
+    Raises:
+        DataError: It has another size, so that every box would lie elsewhere.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(picture) as image:
+            own, lying = image.size, image.getexif().get(_EXIF_ORIENTATION) in _LYING
+    except unreadable():
+        return
+    if tuple(size) != own and not (lying and tuple(size) == own[::-1]):
+        raise DataError(
+            f"{where} says that {picture.name} is {size[0]:g}x{size[1]:g} pixels, and it is {own[0]}x{own[1]}, so all "
+            "its boxes would lie elsewhere. Mend the size, or take the picture that was annotated."
+        )
+
+
+def _voc_boxes(file: Path, left_out: list[str]) -> tuple[tuple[float, float], list[Box]]:
     try:
         said = ET.parse(file).getroot()
-        width, height = (int(_text(said, f"size/{side}")) for side in ("width", "height"))
+        width, height = (float(_text(said, f"size/{side}")) for side in ("width", "height"))
+        if not min(width, height) >= 1:
+            raise ValueError(f"its size is {width:g}x{height:g} pixels")
         found = []
         for number, entry in enumerate(said.iter("object"), start=1):
             left, top, right, bottom = (
@@ -166,8 +200,8 @@ def _voc_boxes(file: Path, left_out: list[str]) -> list[Box]:
             # VOC counts pixels from 1 and names the last one inside; some makers count from 0.
             left, top = max(left - 1, 0.0), max(top - 1, 0.0)
             found.append((_text(entry, "name"), left / width, top / height, right / width, bottom / height))
-        return found
-    except (ET.ParseError, ValueError, ZeroDivisionError, OSError) as error:
+        return (width, height), found
+    except (ET.ParseError, ValueError, OSError) as error:
         raise DataError(
             f"{file.name} cannot be read as an annotation of VOC ({error}). Mend or remove it."
         ) from error
@@ -181,12 +215,15 @@ def _text(entry: ET.Element, path: str) -> str:
 
 
 def _voc_splits(root: Path, stems: list[str]) -> dict[str, list[str]]:
-    lists = root / "ImageSets" / "Main"
-    found = {
-        split: (lists / f"{split}.txt").read_text().split()
-        for split in ("train", "val", "test")
-        if (lists / f"{split}.txt").exists()
-    }
+    found = {}
+    for split in ("train", "val", "test"):
+        file = root / "ImageSets" / "Main" / f"{split}.txt"
+        if file.exists():
+            try:
+                lines = file.read_text(encoding="utf-8").splitlines()  # a name may hold spaces
+            except UnicodeDecodeError as error:
+                raise DataError(f"{file.name} is not text in UTF-8 ({error}). Save it as such.") from error
+            found[split] = [line.strip() for line in lines if line.strip()]
     return found if "train" in found and "val" in found else {"train": stems, "val": stems}
 
 
@@ -210,47 +247,81 @@ def _split_of(file: Path) -> str:
 def _coco(file: Path) -> dict[str, Any]:
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
-        if not all(isinstance(said.get(key), list) for key in _COCO):
-            raise ValueError("it has no images, annotations and categories")
-        for kind, keys in _COCO.items():
-            for place, entry in enumerate(said[kind], start=1):
-                if lacking := [key for key in keys if key not in entry]:
-                    raise ValueError(f"entry {place} of its {kind} has no {lacking[0]}")
-                if kind == "images" and min(entry["width"], entry["height"]) < 1:
-                    raise ValueError(
-                        f"entry {place} of its images is {entry['width']}x{entry['height']} pixels"
-                    )
-        known = {entry["id"] for entry in said["categories"]}
-        for place, entry in enumerate(said["annotations"], start=1):
-            if entry["category_id"] not in known:
-                raise ValueError(
-                    f"entry {place} of its annotations is of category {entry['category_id']}, not listed"
-                )
-            if len(entry["bbox"]) != 4:
-                raise ValueError(
-                    f"entry {place} of its annotations has a bbox of {len(entry['bbox'])} numbers"
-                )
+        if fault := _coco_fault(said):
+            raise ValueError(fault)
         return said
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise DataError(
             f"{file.name} cannot be read as a file of COCO ({error}). Mend or remove it."
         ) from error
 
 
+def _coco_fault(said: Any) -> str:
+    """Return why what a file holds cannot be read as COCO's; nothing if it can."""
+    if not isinstance(said, dict) or not all(isinstance(said.get(key), list) for key in _COCO):
+        return "it has no images, annotations and categories"
+    for kind, keys in _COCO.items():
+        for place, entry in enumerate(said[kind], start=1):
+            lacking = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+            if fault := f"has no {lacking[0]}" if lacking else _entry_fault(kind, entry):
+                return f"entry {place} of its {kind} {fault}"
+    known = {entry["id"] for entry in said["categories"]}
+    for place, entry in enumerate(said["annotations"], start=1):
+        if entry["category_id"] not in known:
+            return f"entry {place} of its annotations is of category {entry['category_id']}, not listed"
+    for key in ("id", "file_name"):
+        values = Counter(entry[key] for entry in said["images"])
+        if twice := [value for value, count in values.items() if count > 1]:
+            return f"two of its images have the {key} {twice[0]}"
+    return ""
+
+
+def _entry_fault(kind: str, entry: dict[str, Any]) -> str:
+    """Return what is wrong with an entry that has all it needs, by itself; nothing if it is right."""
+    for key in ("id", "image_id", "category_id"):
+        if key in _COCO[kind] and not isinstance(entry[key], int | str):
+            return f"has the {key} {entry[key]!r}, which is no number and no text"
+    for key in ("file_name", "name"):
+        if key in _COCO[kind] and not isinstance(entry[key], str):
+            return f"has the {key} {entry[key]!r}, which is no text"
+    if kind == "annotations":
+        box = entry["bbox"]
+        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(one, int | float) for one in box):
+            return f"has the bbox {box!r}, which is not four numbers"
+    if kind == "images":
+        size = entry["width"], entry["height"]
+        if not all(isinstance(side, int | float) and side >= 1 for side in size):
+            return f"is {size[0]}x{size[1]} pixels"
+    return ""
+
+
+def _coco_left_out(said: dict[str, Any], split: str) -> Iterator[str]:
+    listed = {entry["id"] for entry in said["images"]}
+    if lost := [entry["image_id"] for entry in said["annotations"] if entry["image_id"] not in listed]:
+        yield f"{split}: {len(lost)} annotations are of pictures that are not listed, the first of image_id {lost[0]}."
+    if crowds := sum(bool(entry.get("iscrowd")) for entry in said["annotations"]):
+        yield f"{split}: {crowds} annotations are of crowds, for which YOLO's format has no word."
+
+
 def _coco_pairs(
-    said: dict[str, Any], split: str, categories: dict[int, str], pictures: dict[str, list[Path]]
-) -> Iterable[tuple[Path, list[Box]]]:
+    said: dict[str, Any],
+    split: str,
+    categories: dict[int | str, str],
+    pictures: dict[str, list[Path]],
+    root: Path,
+) -> Iterator[tuple[Path, list[Box]]]:
     by_image: dict[Any, list[dict[str, Any]]] = {}
     for entry in said["annotations"]:
         by_image.setdefault(entry["image_id"], []).append(entry)
     for image in said["images"]:
-        found = pictures.get(Path(image["file_name"]).name, [])
+        name, width, height = Path(image["file_name"]), image["width"], image["height"]
+        found = pictures.get(name.name, [])
         if not found:
-            raise DataError(
-                f"{split}: the picture {image['file_name']} is not there. Put it beside the JSON file."
-            )
-        nearest = next((file for file in found if split in str(file.parent).lower()), found[0])
-        width, height = image["width"], image["height"]
+            raise DataError(f"{split}: the picture {name} is not there. Put it beside the JSON file.")
+        # The file may say in which folder it is; else its folder may be named after the split.
+        found = [file for file in found if file.parts[-len(name.parts) :] == name.parts] or found
+        nearest = root / next((file for file in found if split in str(file.parent).lower()), found[0])
+        _check_size(split, nearest, (float(width), float(height)))
         boxes = [
             (categories[entry["category_id"]], x / width, y / height, (x + w) / width, (y + h) / height)
             for entry in by_image.get(image["id"], [])
@@ -265,7 +336,7 @@ def _write(out: Path, split: str, pairs: Iterable[tuple[Path, list[Box]]], names
         (out / folder / split).mkdir(parents=True, exist_ok=True)
     taken: dict[str, Path] = {}
     for picture, boxes in pairs:
-        if taken.setdefault(picture.stem, picture) is not picture:
+        if taken.setdefault(picture.stem, picture) != picture:
             raise DataError(
                 f"{split}: {taken[picture.stem]} and {picture} would share the label file {picture.stem}.txt. "
                 "Rename one of them."

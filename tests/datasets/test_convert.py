@@ -55,11 +55,26 @@ def list_too_many(root):
     (root / "ImageSets/Main/val.txt").write_text("b\nz\n")
 
 
+def list_in_latin_1(root):
+    (root / "ImageSets/Main/val.txt").write_bytes("Bärin\n".encode("latin-1"))
+
+
+def say(width):
+    def damage(root):
+        file = root / "Annotations/b.xml"
+        file.write_text(file.read_text().replace("<width>40<", f"<width>{width}<"))
+
+    return damage
+
+
 DAMAGE = [
     (damage_xml, r"b\.xml cannot be read as an annotation of VOC"),
     (damage_box, r"b\.xml cannot be read .*it has no bndbox/xmin"),
     (lose_picture, r"1 annotations have no picture in JPEGImages, the first is b\.xml"),
     (list_too_many, r"val\.txt names z, which has no annotation"),
+    (list_in_latin_1, r"val\.txt is not text in UTF-8 .*Save it as such"),
+    (say(0), r"b\.xml cannot be read .*its size is 0x20 pixels\). Mend or remove it"),
+    (say(80), r"b\.xml says that b\.jpg is 80x20 pixels, and it is 40x20, so all its boxes .*Mend the size"),
 ]
 
 
@@ -70,6 +85,16 @@ def test_what_cannot_be_read_of_voc_is_named(tmp_path, damage, message):
         convert.to_yolo(tmp_path / "voc", tmp_path / "out")
 
 
+def test_pictures_of_voc_may_have_spaces_in_their_names_and_sizes_a_point(tmp_path):
+    root = write_voc(tmp_path / "voc")
+    say("40.0")(root)
+    for file in (root / "Annotations/b.xml", root / "JPEGImages/b.jpg"):
+        file.rename(file.with_stem("große Henne 7"))
+    (root / "ImageSets/Main/val.txt").write_text("große Henne 7\n\n", encoding="utf-8")
+    assert yolo.checked(convert.to_yolo(root, tmp_path / "out").path).pictures["val"] == 1
+    assert labels(tmp_path / "out", "val", "große Henne 7") == ["0 0.150000 0.150000 0.100000 0.100000"]
+
+
 def write_coco(root):
     for split, number in (("train", 7), ("val", 3)):
         (root / f"{split}2017").mkdir(parents=True)
@@ -77,7 +102,7 @@ def write_coco(root):
         said = {
             "images": [{"id": number, "file_name": f"{number}.png", "width": 40, "height": 20}],
             "annotations": [
-                {"image_id": number, "category_id": 90, "bbox": [10, 5, 10, 10]},
+                {"image_id": number, "category_id": 90, "bbox": [10, 5, 10, 5]},
                 {"image_id": number, "category_id": 2, "bbox": [0, 0, 40, 20], "iscrowd": 1},
             ],
             "categories": [{"id": 90, "name": "hen"}, {"id": 2, "name": "egg"}],
@@ -87,10 +112,96 @@ def write_coco(root):
     return root
 
 
-def test_a_coco_set_keeps_its_splits_and_leaves_crowds_out(tmp_path):
-    report = yolo.checked(convert.to_yolo(write_coco(tmp_path / "coco"), tmp_path / "out").path)
+def mend(file, change):
+    said = json.loads(file.read_text())
+    change(said)
+    file.write_text(json.dumps(said))
+
+
+def test_a_coco_set_keeps_its_splits_and_says_what_it_leaves_out(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    stray = {"image_id": 11, "category_id": 2, "bbox": [1, 1, 2, 2]}
+    mend(root / "annotations/instances_val2017.json", lambda said: said["annotations"].append(stray))
+    converted = convert.to_yolo(root, tmp_path / "out")
+    report = yolo.checked(converted.path)
     assert report.names == {0: "egg", 1: "hen"} and report.pictures == {"train": 1, "val": 1}
-    assert labels(tmp_path / "out", "train", "7") == ["1 0.375000 0.500000 0.250000 0.500000"]
+    assert labels(tmp_path / "out", "train", "7") == ["1 0.375000 0.375000 0.250000 0.250000"]
+    assert converted.left_out == [
+        "train: 1 annotations are of crowds, for which YOLO's format has no word.",
+        "val: 1 annotations are of pictures that are not listed, the first of image_id 11.",
+        "val: 1 annotations are of crowds, for which YOLO's format has no word.",
+    ]
+
+
+def test_a_single_file_of_coco_is_train_and_val_and_each_of_its_pictures_has_its_own_boxes(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    file = root / "annotations/instances_train2017.json"
+    Image.new("RGB", (20, 40)).save(root / "train2017/8.png")
+
+    def one_more(said):
+        said["images"].append({"id": 8, "file_name": "8.png", "width": 20, "height": 40})
+        said["annotations"].append({"image_id": 8, "category_id": 2, "bbox": [5, 10, 10, 20]})
+
+    mend(file, one_more)
+    shutil.copy(file, root / "all.json")
+    report = yolo.checked(convert.to_yolo(root / "all.json", tmp_path / "out").path)
+    assert report.pictures == {"train": 2, "val": 2}
+    for split in ("train", "val"):
+        assert labels(tmp_path / "out", split, "7") == ["1 0.375000 0.375000 0.250000 0.250000"]
+        assert labels(tmp_path / "out", split, "8") == ["0 0.500000 0.500000 0.500000 0.500000"]
+
+
+@pytest.mark.parametrize("says_folder", [False, True])
+def test_pictures_of_one_name_are_those_of_their_split_wherever_the_set_lies(tmp_path, says_folder):
+    root = write_coco(tmp_path / "train and val" / "coco")  # that the whole path names a split tells nothing
+    for split, number in (("train", 7), ("val", 3)):
+        (root / f"{split}2017/{number}.png").rename(root / f"{split}2017/same.png")
+        name = f"{split}2017/same.png" if says_folder else "same.png"
+        mend(
+            root / f"annotations/instances_{split}2017.json",
+            lambda said, name=name: said["images"][0].update(file_name=name),
+        )
+    convert.to_yolo(root, tmp_path / "out")
+    for split, number in (("train", 7), ("val", 3)):
+        assert Image.open(tmp_path / f"out/images/{split}/same.png").getpixel((0, 0)) == (number, 0, 0)
+
+
+def test_pictures_of_two_folders_that_would_take_one_name_are_named(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    Image.new("RGB", (40, 20)).save(root / "val2017/7.png")
+    entry = {"id": 8, "file_name": "val2017/7.png", "width": 40, "height": 20}
+
+    def two(said):
+        said["images"][0].update(file_name="train2017/7.png")
+        said["images"].append(entry)
+
+    mend(root / "annotations/instances_train2017.json", two)
+    with pytest.raises(yolo.DataError, match=r"train2017/7\.png and .*val2017/7\.png would share the label"):
+        convert.to_yolo(root, tmp_path / "out")
+
+
+def test_a_category_that_files_name_differently_is_named(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    mend(
+        root / "annotations/instances_val2017.json", lambda said: said["categories"][0].update(name="rooster")
+    )
+    with pytest.raises(yolo.DataError, match="val: category 90 is rooster, and hen in another file"):
+        convert.to_yolo(root, tmp_path / "out")
+
+
+def test_a_picture_of_coco_that_is_of_another_size_is_named(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    Image.new("RGB", (80, 40)).save(root / "train2017/7.png")
+    with pytest.raises(yolo.DataError, match=r"train says that 7\.png is 40x20 pixels, and it is 80x40"):
+        convert.to_yolo(root, tmp_path / "out")
+
+
+def test_a_camera_that_was_held_upright_may_name_the_size_as_it_is_seen(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    seen = Image.Exif()
+    seen[274] = 6
+    Image.new("RGB", (20, 40)).save(root / "train2017/7.png", exif=seen)
+    assert convert.to_yolo(root, tmp_path / "out").path.exists()
 
 
 def test_what_cannot_be_read_of_coco_is_named(tmp_path):
@@ -146,8 +257,26 @@ COCO = [
     ),
     (
         lambda said: said["annotations"][1].update(bbox=[1, 2, 3]),
-        "entry 2 of its annotations has a bbox of 3 numbers",
+        r"entry 2 of its annotations has the bbox \[1, 2, 3\], which is not four numbers",
     ),
+    (
+        lambda said: said["annotations"][0].update(bbox=["1", 2, 3, 4]),
+        r"entry 1 of its annotations has the bbox \['1', 2, 3, 4\], which is not four",
+    ),
+    (
+        lambda said: said["annotations"][0].update(image_id=[7]),
+        r"entry 1 of its annotations has the image_id \[7\], which is no number",
+    ),
+    (lambda said: said["images"][0].update(width="40"), "entry 1 of its images is 40x20 pixels"),
+    (
+        lambda said: said["images"][0].update(file_name=7),
+        "entry 1 of its images has the file_name 7, which is no text",
+    ),
+    (
+        lambda said: said["images"].append({**said["images"][0], "id": 8}),
+        r"two of its images have the file_name 7\.png",
+    ),
+    (lambda said: said["images"].append({**said["images"][0], "file_name": "8.png"}), "two of its .* id 7"),
     (lambda said: said["images"][0].update(width=0), "entry 1 of its images is 0x20 pixels"),
     (lambda said: said["images"][0].pop("file_name"), "entry 1 of its images has no file_name"),
     (lambda said: said.update(images=["a"]), "entry 1 of its images has no id"),
@@ -157,9 +286,7 @@ COCO = [
 @pytest.mark.parametrize(("damage", "message"), COCO)
 def test_an_entry_of_coco_that_cannot_be_is_named(tmp_path, damage, message):
     file = write_coco(tmp_path / "coco") / "annotations/instances_train2017.json"
-    said = json.loads(file.read_text())
-    damage(said)
-    file.write_text(json.dumps(said))
+    mend(file, damage)
     with pytest.raises(
         yolo.DataError, match=rf"instances_train2017\.json cannot be read .*\({message}.*Mend or remove"
     ):
