@@ -42,12 +42,20 @@ def empty_classes(report: Report) -> list[str]:
     return said
 
 
+def _digest(file: Path) -> str:
+    """Return the SHA-256 of a file; nothing of one that cannot be read, which `yolo.validate` names."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def duplicates(report: Report) -> list[str]:
     """Return a sentence for every two splits that share pictures, told by the SHA-256 of the files."""
     seen: dict[str, dict[str, str]] = {}
     for split, folder in report.folders.items():
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
-        seen[split] = {hashlib.sha256(file.read_bytes()).hexdigest(): file.name for file in files}
+        seen[split] = {digest: file.name for file in files if (digest := _digest(file))}
     said, splits = [], list(seen)
     for index, first in enumerate(splits):
         for second in splits[index + 1 :]:

@@ -19,6 +19,7 @@ from mqa_lib.pictures import unreadable
 PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SHOWN = 20
 _SLACK = 1e-4  # labels are written with few digits
+_SURELY_PIXELS = 2.0  # a box that far outside was never a share of its picture
 
 
 class DataError(ValueError):
@@ -77,7 +78,8 @@ def validate(path: str | Path) -> Report:
     if settings is None:
         return report
     names = settings["names"]
-    report.names.update(names if isinstance(names, dict) else enumerate(names))
+    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+    report.names.update({index: str(name) for index, name in pairs})
     root = path.parent.absolute() / (settings.get("path") or "")
     for split in ("train", "val", "test"):
         if settings.get(split) is not None:
@@ -143,6 +145,16 @@ def _settings(path: Path, problems: list[str]) -> dict | None:
         problems.append(f"{path} names no classes. Add `names:` with a line for each class.")
         return None
     names = settings["names"]
+    words = list(names.values() if isinstance(names, dict) else names)
+    if wrong := [word for word in words if word is None or isinstance(word, dict | list)]:
+        problems.append(
+            f"{path}: `names` has {wrong[0]!r} in the place of a name. Write a word for each class."
+        )
+        return None
+    if twice := sorted({str(word) for word in words if list(map(str, words)).count(str(word)) > 1}):
+        problems.append(
+            f"{path}: `names` has {', '.join(twice)} more than once. Give each class a name of its own."
+        )
     if isinstance(names, dict) and sorted(names, key=str) != sorted(range(len(names)), key=str):
         problems.append(
             f"{path}: `names` must count its classes 0 to {len(names) - 1}, and has {list(names)}."
@@ -225,9 +237,19 @@ def _label_lines(label: Path, names: dict[int, str]) -> Iterator[tuple[str | Non
         try:
             values = np.array(line.split(), dtype=float)
         except ValueError:
-            yield f"line {number}: holds something that is not a number.", -1
+            yield f"line {number}: holds something that is not a number ({_no_number(line)!r}).", -1
             continue
         yield _line_problem(values, number, names), int(values[0]) if np.isfinite(values[0]) else -1
+
+
+def _no_number(line: str) -> str:
+    """Return the first word of a line that is no number."""
+    for word in line.split():
+        try:
+            float(word)
+        except ValueError:
+            return word
+    return line
 
 
 def labels(picture: Path, names: dict[int, str]) -> list[tuple[int, float, float, float, float, bool]]:
@@ -261,7 +283,12 @@ def _line_problem(values: np.ndarray, number: int, names: dict[int, str]) -> str
         return f"line {number}: class {label:g} is not in `names` (0 to {len(names) - 1})."
     low, high = min(x - width / 2, y - height / 2), max(x + width / 2, y + height / 2)
     if width <= 0 or height <= 0 or low < -_SLACK or high > 1 + _SLACK:
-        return f"line {number}: box {x:g} {y:g} {width:g} {height:g} lies outside the picture or is empty."
+        hint = (
+            " It seems to be in pixels: write shares of the picture, 0 to 1." if high > _SURELY_PIXELS else ""
+        )
+        return (
+            f"line {number}: box {x:g} {y:g} {width:g} {height:g} lies outside the picture or is empty.{hint}"
+        )
     return None
 
 

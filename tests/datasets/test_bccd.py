@@ -1,8 +1,10 @@
 """BCCD comes whole or not at all: from a folder, from an archive, and what is wrong with either is named."""
 
+import errno
 import hashlib
 import http.server
 import io
+import json
 import os
 import tarfile
 import threading
@@ -52,6 +54,9 @@ def serve():
             def do_GET(self):
                 begin = int(self.headers.get("Range", "bytes=0-")[6:-1]) if ranges else 0
                 asked.append(begin)
+                if begin >= len(content):
+                    self.send_error(416)
+                    return
                 self.send_response(206 if begin else 200)
                 if begin:
                     self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
@@ -77,7 +82,9 @@ def test_a_folder_becomes_a_set_with_a_card(source, tmp_path):
     path = bccd.prepare(tmp_path / "out", source)
     report = yolo.checked(path)
     assert [*report.names.values()] == ["RBC", "WBC", "Platelets"] and report.pictures.total() == 3
-    assert f'"commit": "{bccd.COMMIT}"' in (tmp_path / "out/card.json").read_text()
+    card = json.loads((tmp_path / "out/card.json").read_text())
+    assert card["commit"] == bccd.COMMIT and card["pictures"] == {"train": 1, "val": 1, "test": 1}
+    assert card["objects"] == {"train": {"RBC": 1, "WBC": 1}, "val": {"WBC": 1}, "test": {"RBC": 1}}
     assert bccd.prepare(tmp_path / "out", tmp_path / "gone") == path  # it is there: nothing is read again
 
 
@@ -91,6 +98,16 @@ def test_an_interrupted_download_is_gone_on_with(archive, serve, tmp_path, range
     assert asked == ([0, len(archive) // 2] if ranges else [0, 0])
     bccd.fetch(tmp_path / "source", url)
     assert len(asked) == 2  # what is there is not fetched again
+
+
+def test_a_part_that_is_longer_than_the_file_is_thrown_away_and_fetched_anew(archive, serve, tmp_path):
+    url, asked = serve(archive)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/bccd.tar.gz.part").write_bytes(archive + b"of another file")
+    with pytest.raises(ConnectionError, match=r"HTTP Error 416.*Run the same again"):
+        bccd.fetch(tmp_path / "source", url)
+    bccd.check(bccd.fetch(tmp_path / "source", url))
+    assert asked == [len(archive) + 15, 0]
 
 
 def test_an_archive_that_is_cut_off_is_refused_and_fetched_again(archive, serve, tmp_path):
@@ -125,6 +142,46 @@ def test_files_that_are_missing_or_others_are_named(source, tmp_path):
     with pytest.raises(DataError, match=r"1 files of BCCD are missing: BCCD/Annotations/b\.xml"):
         bccd.prepare(tmp_path / "out", source)
     assert not (tmp_path / "out/data.yaml").exists()
+
+
+def test_a_file_of_our_own_that_is_damaged_is_fetched_again_and_anothers_is_left_alone(
+    archive, serve, tmp_path
+):
+    url, asked = serve(archive)
+    for name, fetched in (("source", [0, 0]), ("mine", [0, 0, 0])):
+        file = bccd.fetch(tmp_path / name, url) / "BCCD/Annotations/b.xml"
+        file.write_text("<annotation/>")
+        with pytest.raises(DataError, match="1 files of BCCD have another SHA-256"):
+            bccd.check(tmp_path / name)
+        assert file.exists() is (name == "mine")
+        bccd.fetch(tmp_path / name, url)
+        assert asked == fetched
+
+
+def test_a_set_whose_writing_was_stopped_is_written_again(source, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(bccd.yolo, "checked", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        bccd.prepare(tmp_path / "out", source)
+    label = tmp_path / "out/labels/train/a.txt"
+    label.unlink()
+    monkeypatch.setenv("MQA_BCCD", str(source))
+    bccd.prepare(tmp_path / "out")
+    assert label.exists() and (tmp_path / "out/card.json").exists()
+
+
+def test_a_disk_that_fills_up_on_the_way_is_said_as_one_that_was_full(source, tmp_path, monkeypatch):
+    def full(number):
+        def raises(*_):
+            raise OSError(number, os.strerror(number))
+
+        return raises
+
+    monkeypatch.setattr(bccd.convert, "_link_or_copy", full(errno.ENOSPC))
+    with pytest.raises(OSError, match=r"`root` \(=.*out\) needs about 40 MB .*name a folder on another disk"):
+        bccd.prepare(tmp_path / "out", source)
+    monkeypatch.setattr(bccd.convert, "_link_or_copy", full(errno.EACCES))
+    with pytest.raises(PermissionError, match="Permission denied"):
+        bccd.prepare(tmp_path / "out", source)
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(tmp_path, monkeypatch):

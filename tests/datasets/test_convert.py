@@ -95,6 +95,14 @@ def test_pictures_of_voc_may_have_spaces_in_their_names_and_sizes_a_point(tmp_pa
     assert labels(tmp_path / "out", "val", "große Henne 7") == ["0 0.150000 0.150000 0.100000 0.100000"]
 
 
+def test_a_box_of_voc_that_is_counted_from_zero_stays_inside(tmp_path):
+    root = write_voc(tmp_path / "voc")
+    file = root / "Annotations/b.xml"
+    file.write_text(file.read_text().replace("<xmin>5<", "<xmin>0<").replace("<ymin>3<", "<ymin>0<"))
+    yolo.checked(convert.to_yolo(root, tmp_path / "out").path)
+    assert labels(tmp_path / "out", "val", "b") == ["0 0.100000 0.100000 0.200000 0.200000"]
+
+
 def write_coco(root):
     for split, number in (("train", 7), ("val", 3)):
         (root / f"{split}2017").mkdir(parents=True)

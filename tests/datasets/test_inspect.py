@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mqa_lib import contact_sheet
+from mqa_lib import contact_sheet, plots
 from mqa_lib.__main__ import main
 from mqa_lib.datasets import yolo
 from mqa_lib.datasets.inspect import inspect
@@ -60,6 +60,46 @@ def test_a_set_of_voc_is_read_and_a_box_outside_is_named(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "labels/val/b.txt, line 1: box" in said and "(note) c.xml, object 2: its box is empty." in said
     assert Image.open(tmp_path / "out/sheet.png").width > 500
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere.png")])
+def test_what_is_no_file_is_named_like_any_picture_that_cannot_be_read(tmp_path, make):
+    data = Path(shutil.copytree(BUNDLED, tmp_path / "set"))
+    make(data / "images/val/odd.png")
+    (problem,) = inspect(data, tmp_path).problems
+    assert problem.startswith("images/val/odd.png cannot be decoded")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Return a list of what is handed over to be drawn."""
+    given = []
+    monkeypatch.setattr(contact_sheet.plots, "scenes", lambda *said: given.append(said) or plots.Figure())
+    return given
+
+
+def test_boxes_lie_in_the_sheet_where_the_labels_say_and_bad_ones_are_told_apart(tmp_path, drawn):
+    """A picture wider than high and larger than it is shown; by hand: centre 0.25, 0.5, size 0.1, 0.5 of 480 x 240."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "train").mkdir(parents=True)
+    Image.new("RGB", (960, 480)).save(tmp_path / "images/train/a.png")
+    (tmp_path / "labels/train/a.txt").write_text("1 0.25 0.5 0.1 0.5\n0 0.95 0.5 0.2 0.5\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [hen, egg]\n")
+    contact_sheet.sheet(yolo.validate(tmp_path))
+    ((shown, boxes, titles),) = drawn
+    assert shown[0].shape == (240, 480, 3) and titles == ["train: a.png", "val: a.png"]
+    assert [box[4:] for box in boxes[0]] == [("egg", True), ("hen", False)]
+    assert boxes[0][0][:4] == pytest.approx((96, 60, 144, 180))
+
+
+def test_a_sheet_takes_its_pictures_from_all_of_a_split_and_its_sentence_counts_all(drawn):
+    report = yolo.validate(BUNDLED)
+    contact_sheet.sheet(report, 4)
+    last = {split: sorted(folder.glob("*.png"))[-1].name for split, folder in report.folders.items()}
+    titles = drawn[0][2]
+    assert [titles[1], titles[3]] == [f"{split}: {name}" for split, name in last.items()]
+    keys = sum(count for (_, index), count in report.objects.items() if index == 0)
+    assert f"Objects: key {keys:,}, " in contact_sheet.alt(report)
 
 
 def test_a_sheet_shows_pictures_of_every_split_with_their_boxes(tmp_path):

@@ -1,6 +1,7 @@
 """A bad data set is refused before training, and every offending file is named."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -39,7 +40,12 @@ BAD_LABELS = [
     ("0 0.5 0.5 0.1", r"line 1: has 4 numbers and needs 5"),
     ("0 0.5 0.5 0 0.1", r"is empty"),
     ("0 nan 0.5 0.1 0.1", r"line 1: holds a number that is not finite"),
-    ("key 0.5 0.5 0.1 0.1", r"line 1: holds something that is not a number"),
+    ("key 0.5 0.5 0.1 0.1", r"line 1: holds something that is not a number \('key'\)"),
+    ("0 0,5 0,5 0,1 0,1", r"line 1: holds something that is not a number \('0,5'\)"),
+    ("5 0.5 0.5 0.1 0.1", r"line 1: class 5 is not in `names` \(0 to 4\)"),
+    ("-1 0.5 0.5 0.1 0.1", r"line 1: class -1 is not in `names`"),
+    ("0 0.9506 0.5 0.1 0.1", r"line 1: box .* lies outside the picture or is empty\.$"),
+    ("0 64 64 12 12", r"lies outside the picture .* seems to be in pixels: write shares of the picture"),
 ]
 
 
@@ -106,6 +112,12 @@ def test_a_jpeg_that_opens_and_is_cut_in_the_middle_is_named(data):
 SETTINGS = [
     ("names: [key]\nnc: 3\ntrain: images/train\nval: images/val\n", "`nc` is 3, and `names` has 1"),
     ("names: {0: key, 2: lock}\ntrain: images/train\nval: images/val\n", "must count its classes 0 to 1"),
+    (
+        "names: [key, [lock]]\ntrain: images/train\nval: images/val\n",
+        r"`names` has \['lock'\] in the place of a",
+    ),
+    ("names: [key, ~]\ntrain: images/train\nval: images/val\n", "`names` has None in the place of a name"),
+    ("names: [key, 7, '7']\ntrain: images/train\nval: images/val\n", "`names` has 7 more than once"),
     ("names: 5\ntrain: images/train\nval: images/val\n", "names no classes"),
     ("names: [key]\ntrain: [images/train]\nval: images/val\n", "`train` is .* must be one folder"),
     ("names: [key]\ntrain: 3\nval: images/val\n", "`train` is 3 and must be one folder"),
@@ -119,6 +131,44 @@ def test_settings_that_cannot_be_are_named(data, text, message):
     (data / "data.yaml").write_text(text)
     with pytest.raises(yolo.DataError, match=message):
         yolo.checked(data)
+
+
+def test_classes_that_are_named_by_numbers_are_words_as_any(data):
+    (data / "data.yaml").write_text("names: [0, 1, 2, 3, 4]\ntrain: images/train\nval: images/val\n")
+    assert yolo.checked(data).names == {number: str(number) for number in range(5)}
+
+
+def test_a_line_that_is_no_good_counts_for_no_class(data):
+    (data / "labels/train/000001.txt").write_text("0 0.99 0.5 0.1 0.1\n0 0.5 0.5 0.1 0.1\n")
+    before = yolo.validate(data).objects["train", 0]
+    (data / "labels/train/000001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert yolo.validate(data).objects["train", 0] == before
+
+
+def test_labels_are_those_beside_the_last_folder_of_that_name(data, tmp_path):
+    """Ultralytics replaces the last one, too, and above a set anything may be called `images`."""
+    inner = Path(shutil.copytree(data, tmp_path / "images/all"))
+    assert yolo.checked(inner).objects == yolo.checked(data).objects
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_whatever_could_change_a_training_changes_the_fingerprint(data, split):
+    if split == "test":
+        for folder in ("images", "labels"):
+            shutil.copytree(data / folder / "val", data / folder / "test")
+        with (data / "data.yaml").open("a") as file:
+            file.write("test: images/test\n")
+    seen = {yolo.fingerprint(data / "data.yaml")}
+    with (data / f"labels/{split}/000001.txt").open("a") as file:
+        file.write("0 0.5 0.5 0.1 0.1\n")
+    seen.add(yolo.fingerprint(data / "data.yaml"))
+    with (data / f"images/{split}/000001.png").open("ab") as file:
+        file.write(b"more")
+    seen.add(yolo.fingerprint(data / "data.yaml"))
+    (data / f"images/{split}/000001.png").rename(data / f"images/{split}/7.png")
+    (data / f"labels/{split}/000001.txt").rename(data / f"labels/{split}/7.txt")
+    seen.add(yolo.fingerprint(data / "data.yaml"))
+    assert len(seen) == 4
 
 
 def test_settings_that_are_not_utf_8_are_named(data):
