@@ -74,8 +74,8 @@ def label(record: dict[str, Any]) -> str:
 
 
 def best_epoch(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the epoch with the highest mAP50-95, whose weights ultralytics keeps as its best."""
-    return max(record["epochs"], key=lambda epoch: epoch["mAP50-95"])
+    """Return the epoch with the highest mAP50-95, whose weights ultralytics keeps as its best: of equals the last."""
+    return max(reversed(record["epochs"]), key=lambda epoch: epoch["mAP50-95"])
 
 
 def lock_map50(epoch: dict[str, Any]) -> float:

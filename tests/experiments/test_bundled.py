@@ -54,6 +54,11 @@ def test_a_twin_that_is_not_finished_is_named(done):
     for run in read_grid(grid).runs:
         if run.recipe["model"] == "rtdetr-nano-stock" and run.recipe["seed"] == 2:
             record_of(records, run).unlink()
+        if (
+            run.recipe["model"] == "rtdetr-nano-mobile-mqa" and run.recipe["seed"] == 0
+        ):  # failed: none of the seeds
+            lost = json.loads(record_of(records, run).read_text()) | {"finished": False, "failed": {}}
+            record_of(records, run).write_text(json.dumps({**lost, "test": {"mAP50-95": 0.44}}))
     with pytest.raises(ValueError, match=r"lack rtdetr-nano-stock with seed 2.*mqa_lib compare"):
         bundle(records, work, out, grid)
 

@@ -36,6 +36,15 @@ def test_the_best_epoch_is_told_by_its_map50_95_and_not_by_its_map50():
     assert experiments.best_epoch({"epochs": rated})["epoch"] == 2
 
 
+def test_of_epochs_that_are_equally_good_the_last_ones_weights_are_kept():
+    """Ultralytics writes best.pt whenever an epoch's score is the best one, also for the second time."""
+    rated = [
+        {"epoch": number, "mAP50": 0.5, "mAP50-95": score}
+        for number, score in enumerate((0.2, 0.4, 0.4, 0.3), 1)
+    ]
+    assert experiments.best_epoch({"epochs": rated})["epoch"] == 3
+
+
 def test_the_share_of_right_colours_is_of_the_locks_that_were_found():
     assert experiments.right_colours({"lock colours": {"locks": 11, "found": 8, "right": 2}}) == 0.25
     nothing = experiments.right_colours({"lock colours": {"locks": 11, "found": 0, "right": 0}})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mqa_lib.experiments import conclusion, curves, failed, overview, paired, scores, summary_table
+from mqa_lib.experiments import METRICS, conclusion, curves, failed, overview, paired, scores, summary_table
 from mqa_lib.experiments.statistics import bootstrap
 from tests.experiments.stub import epoch
 
@@ -17,9 +17,9 @@ def record(model, seed, values, arm="", **more):
     return said | ({"experiment": {"arm": arm}} if arm else {}) | more
 
 
-def test_the_interval_of_few_values_is_that_of_all_their_resamples():
-    values = (0.2, 0.5, 1.7)
-    means = [sum(drawn) / 3 for drawn in itertools.product(values, repeat=3)]
+@pytest.mark.parametrize("values", [(0.2, 0.5, 1.7), (0.2, 0.5, 1.7, -0.9, 0.3, 2.9)])
+def test_the_interval_of_few_values_is_that_of_all_their_resamples(values):
+    means = [sum(drawn) / len(values) for drawn in itertools.product(values, repeat=len(values))]
     assert bootstrap(values) == pytest.approx(np.quantile(means, [0.025, 0.975]))
 
 
@@ -29,6 +29,25 @@ def test_the_interval_of_many_values_is_scipys():
         (values,), np.mean, n_resamples=20_000, method="percentile", random_state=3
     )
     assert bootstrap(values) == pytest.approx(tuple(theirs.confidence_interval), abs=0.02)
+    assert bootstrap(values) == bootstrap(values)  # the same table whenever it is made
+
+
+def test_every_metric_is_what_its_name_says():
+    one, other = {"mAP50": 0.25, "mAP50-95": 0.125}, {"mAP50": 0.75, "mAP50-95": 0.5}
+    test = {
+        "mAP50": 0.5,
+        "mAP50-95": 0.375,
+        "classes": {"key": {"mAP50": 1.0, "mAP50-95": 0.9}, "lock-sky": one, "lock-blue": other},
+        "lock colours": {"locks": 11, "found": 8, "right": 5},
+    }
+    found = {metric: scores([record("a", 3, [0.1], test=test)], metric)["a"][3] for metric in METRICS}
+    assert found == {
+        "mAP50": 0.5,
+        "mAP50-95": 0.375,
+        "locks, mAP50": 0.5,
+        "key, mAP50": 1.0,
+        "right colours": 0.625,
+    }
 
 
 def test_a_score_is_the_test_splits_or_else_the_best_epochs_and_a_failed_run_has_none():
@@ -56,6 +75,15 @@ def test_runs_that_differ_in_more_than_seed_and_variant_are_not_taken_for_alike(
         ValueError, match=r"`records` \(=x and y\) are of other data, so their scores cannot be"
     ):
         scores([first, record("b", 0, [0.4], data={"name": "y"})], "mAP50")
+    for key in (
+        "fingerprint",
+        "commit",
+    ):  # all that tells another version of a set with the same name and numbers
+        known = {"name": "x", key: "old"}
+        with pytest.raises(ValueError, match="are of other data"):
+            scores(
+                [record("a", 0, [0.3], data=known), record("b", 0, [0.4], data=known | {key: "new"})], "mAP50"
+            )
     reworded = record("b", 0, [0.4], data={"name": "x", "made by": "another"})
     assert scores([first, reworded], "mAP50") == {"a": {0: 0.3}, "b": {0: 0.4}}
 
@@ -98,6 +126,9 @@ def test_what_the_first_epoch_counts_beyond_the_others_is_not_counted_twice():
     for entry in slow["epochs"]:
         entry["cpu_seconds"] += 1000  # the preparation, which some records count into the first epoch
     assert curves([slow], "mAP50", "CPU seconds") == {"a": [[(50.0, 0.3), (100.0, 0.5), (150.0, 0.6)]]}
+    for entry in slow["epochs"]:
+        entry["cpu_seconds"] -= 1030  # a first epoch that needed less than the others did needed that
+    assert curves([slow], "mAP50", "CPU seconds") == {"a": [[(20.0, 0.3), (70.0, 0.5), (120.0, 0.6)]]}
 
 
 def test_the_overview_has_a_row_for_every_variant_with_medians_ranges_and_minutes():
@@ -110,6 +141,19 @@ def test_the_overview_has_a_row_for_every_variant_with_medians_ranges_and_minute
         "| a | 3 | 0.700 (0.500 to 0.900) | 0.350 (0.250 to 0.450) | 12 |",  # (600 + 2 x 50) / 60
         "| b | 1 | 0.250 | 0.125 | 1 |",  # of one seed there is no range
     ]
+
+
+def test_of_an_even_number_the_median_lies_between_the_two_in_the_middle_and_minutes_are_the_median():
+    taken = [{"history": [{"cpu_seconds": 60.0 * minutes}]} for minutes in (1, 3, 5, 99)]
+    runs = zip((0.9, 0.1, 0.75, 0.5), taken, strict=True)
+    records = [record("a", seed, [value], pretraining=before) for seed, (value, before) in enumerate(runs)]
+    (row,) = overview(records, ["mAP50"]).splitlines()[2:]
+    assert row == "| a | 4 | 0.625 (0.100 to 0.900) | 5 |"  # 4 of pretraining and 50 seconds
+
+
+def test_a_run_that_failed_is_drawn_as_far_as_it_went():
+    lost = {**record("a", 3, [0.9]), "finished": False, "failed": {"reason": "nan", "last good epoch": 1}}
+    assert curves([lost], "mAP50") == {"a": [[(1, 0.9)]]}
 
 
 def test_differences_are_taken_between_runs_of_one_seed():
@@ -164,6 +208,11 @@ def test_the_table_has_median_range_and_interval():
         "| a | 3 | 0.500 (0.500 to 0.500) | — |",
         "| b | 3 | 0.750 (0.750 to 0.750) | +0.250 [+0.250, +0.250] |",
     ]
+
+
+def test_the_difference_in_the_table_is_the_mean_of_which_the_interval_is():
+    found = {"a": dict.fromkeys(range(3), 0.0), "b": {0: 0.0, 1: 0.0, 2: 0.75}}
+    assert "| b | 3 | 0.000 (0.000 to 0.750) | +0.250 [" in summary_table(found, "a", "mAP50")
 
 
 @pytest.mark.parametrize(("seeds", "said"), [(1, "+0.250 (1 seed)"), (2, "+0.250 (2 seeds)")])
