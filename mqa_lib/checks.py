@@ -6,6 +6,7 @@ Every function returns the value it accepted, so that a check can stand where th
 
 import operator
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -64,7 +65,7 @@ def fraction(name: str, value: float) -> float:
     Raises:
         ValueError: `value` is outside [0, 1).
     """
-    if not isinstance(value, int | float) or not 0.0 <= value < 1.0:
+    if not isinstance(value, Real) or not 0.0 <= value < 1.0:  # NumPy's numbers are welcome
         raise refuse(name, value, "must be at least 0 and below 1", "Use 0.0 to switch it off.")
     return float(value)
 

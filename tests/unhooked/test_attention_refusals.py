@@ -27,6 +27,7 @@ CONSTRUCTIONS = [
     ({"query_strides": 2.0}, r"`query_strides` \(=2.0\) must be a whole number"),
     ({"query_strides": None}, r"`query_strides` \(=None\) must be a whole number"),
     ({"attn_drop": None}, r"`attn_drop` \(=None\) must be at least 0"),
+    ({"attn_drop": np.float32(1.5)}, r"`attn_drop` \(=1.5\) must be at least 0"),
     ({"dim": 10, "num_heads": 4}, r"`dim` \(=10\) must be divisible by `num_heads` \(=4\)\. Use 8, or state"),
     ({"padding": "valid"}, r"`padding` \(='valid'\) is not a way to pad.* Use \"\" .* or \"same\""),
     ({"padding": 1}, r"`padding` \(=1\) is not a way to pad"),
@@ -37,6 +38,11 @@ CONSTRUCTIONS = [
 def test_a_size_that_cannot_be_is_refused_when_the_layer_is_made(argument, message):
     with pytest.raises(ValueError, match=message):
         MobileMQA(**{"dim": 8, **argument})
+
+
+def test_numpys_numbers_are_as_good_as_any():
+    layer = MobileMQA(np.int64(8), num_heads=np.int32(2), attn_drop=np.float32(0.25))
+    assert (layer.attn_drop, type(layer.attn_drop)) == (0.25, float)
 
 
 MAPS = [

@@ -15,6 +15,7 @@ from ultralytics.utils.dist import ddp_cleanup, find_free_network_port, generate
 
 from mqa_lib import rtdetr
 from mqa_lib.datasets import keys_and_locks
+from mqa_lib.rtdetr import train as trains
 from mqa_lib.rtdetr.train import Recipe, Trainer, train
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,14 @@ def test_two_processes_share_the_pictures_and_end_with_the_same_weights(machines
     assert sorted(file.name for file in (folder / "weights").iterdir()) == ["best.pt", "last.pt"]
     trained = load_checkpoint(folder / "weights/best.pt")[0]
     assert all(bool(value.isfinite().all()) for value in trained.state_dict().values())
+
+
+def test_of_several_processes_the_first_one_alone_writes_the_record(tmp_path, monkeypatch):
+    for rank, writes in ((1, False), (0, True), (-1, True)):  # -1: there is only this process
+        monkeypatch.setattr(trains, "RANK", rank)
+        recorder = trains._Recorder(tmp_path / f"rank{rank}.json", {"epochs": []})
+        recorder.write()
+        assert recorder.path.exists() is writes
 
 
 def test_the_gradients_of_two_processes_are_those_of_one_that_sees_all_pictures(twice):
