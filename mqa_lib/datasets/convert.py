@@ -139,9 +139,10 @@ def from_coco(path: str | Path, out: str | Path) -> Converted:
     categories: dict[int | str, str] = {}
     for split, said in read.items():
         for entry in said["categories"]:
-            if (other := categories.setdefault(entry["id"], entry["name"])) != entry["name"]:
+            name = str(entry["name"])
+            if (other := categories.setdefault(entry["id"], name)) != name:
                 raise DataError(
-                    f"{split}: category {entry['id']} is {entry['name']}, and {other} in another file. Mend one."
+                    f"{split}: category {entry['id']} is {name}, and {other} in another file. Mend one."
                 )
     names = [categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))]
     pictures: dict[str, list[Path]] = {}
@@ -278,20 +279,19 @@ def _coco_fault(said: Any) -> str:
 
 def _entry_fault(kind: str, entry: dict[str, Any]) -> str:
     """Return what is wrong with an entry that has all it needs, by itself; nothing if it is right."""
-    for key in ("id", "image_id", "category_id"):
+    for key in ("id", "image_id", "category_id", "name"):
         if key in _COCO[kind] and not isinstance(entry[key], int | str):
             return f"has the {key} {entry[key]!r}, which is no number and no text"
-    for key in ("file_name", "name"):
-        if key in _COCO[kind] and not isinstance(entry[key], str):
-            return f"has the {key} {entry[key]!r}, which is no text"
     if kind == "annotations":
         box = entry["bbox"]
         if not isinstance(box, list) or len(box) != 4 or not all(isinstance(one, int | float) for one in box):
             return f"has the bbox {box!r}, which is not four numbers"
     if kind == "images":
+        if not isinstance(entry["file_name"], str):
+            return f"has the file_name {entry['file_name']!r}, which is no text"
         size = entry["width"], entry["height"]
         if not all(isinstance(side, int | float) and side >= 1 for side in size):
-            return f"is {size[0]}x{size[1]} pixels"
+            return f"is {size[0]!r}x{size[1]!r} pixels"
     return ""
 
 

@@ -275,7 +275,7 @@ COCO = [
         lambda said: said["annotations"][0].update(image_id=[7]),
         r"entry 1 of its annotations has the image_id \[7\], which is no number",
     ),
-    (lambda said: said["images"][0].update(width="40"), "entry 1 of its images is 40x20 pixels"),
+    (lambda said: said["images"][0].update(width="40"), "entry 1 of its images is '40'x20 pixels"),
     (
         lambda said: said["images"][0].update(file_name=7),
         "entry 1 of its images has the file_name 7, which is no text",
