@@ -50,6 +50,7 @@ def test_a_class_without_an_object_is_noted_and_keeps_nobody_from_training(tmp_p
         "`val`: no object of lock-pink. Not",
     ]
     assert yolo.checked(data).names[5] == "lock-pink"
+    assert main(["data", "check", str(data)]) == 0
 
 
 def test_a_set_of_voc_is_read_and_a_box_outside_is_named(tmp_path, capsys):
