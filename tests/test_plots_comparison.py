@@ -5,7 +5,7 @@ import pytest
 from mqa_lib import plots
 from mqa_lib.plots.comparison import medians
 
-LINES = {"a": [[(1.0, 0.1), (2.0, 0.5)], [(1.0, 0.3), (2.0, 0.7)], [(1.0, 0.2), (3.0, 0.9), (4.0, 1.0)]]}
+LINES = {"a": [[(1.0, 0.2), (3.0, 0.9), (4.0, 1.0)], [(1.0, 0.1), (2.0, 0.5)], [(1.0, 0.3), (2.0, 0.7)]]}
 DIFFERENCES = {"b": {0: 0.1, 1: -0.3, 5: 0.2}, "c": {0: 0.4}}
 MARKS = {"a seed", "mean", "bootstrap of the mean"}
 INTERVALS = {"b": (-0.3, 0.2)}  # c has too few seeds for one
@@ -32,6 +32,7 @@ def test_every_difference_has_a_dot_the_mean_a_stroke_and_an_interval_a_bar():
     assert drawn["a seed"] == [[0.1, -0.3, 0.2], [0.4]]
     assert drawn["bootstrap of the mean"] == [[-0.3, 0.2]]
     assert [x for (x,) in drawn["mean"]] == pytest.approx([0.0, 0.4])
+    assert {x for line in ax.lines if line.get_linestyle() == ":" for x in line.get_xdata()} == {0}
     assert {text.get_text() for text in fig.legends[0].get_texts()} == MARKS
     assert [text.get_text() for text in ax.get_yticklabels()] == ["b", "c"]
 
