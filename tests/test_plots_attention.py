@@ -53,6 +53,14 @@ def test_one_head_can_be_drawn_alone():
     assert titles(plots.explorer_figure(linked(), LINKED[0], head=1))[1] == "head 1: 0.0 of 3.6 bits"
 
 
+def test_a_target_is_outlined_on_the_picture_and_on_every_map_that_lies_on_it():
+    plain, marked = (plots.explorer_figure(linked(), LINKED[0], target=target) for target in (None, 5))
+    outlined = sum(len(ax.patches) for ax in marked.axes) - sum(len(ax.patches) for ax in plain.axes)
+    assert outlined == 2 * (
+        1 + linked().num_heads
+    )  # a colour on black, on the picture and on each head's map
+
+
 def test_bare_grid_holds_the_weights_themselves():
     record = linked()
     grids = [image.get_array() for ax in plots.explorer_figure(record, LINKED[0]).axes for image in ax.images]

@@ -74,7 +74,10 @@ CUT = Exercise(
     " `few`.",
     hint="`bundled.attn = None` takes the layer out, and `bundled.accuracy(few)` counts.",
     right=_cut,
-    mistakes={"this is the network with its attention still in; set `bundled.attn = None` first.": _whole},
+    mistakes={
+        "this is the network with its attention still in; set `bundled.attn = None` first.": _whole,
+        "this is the percentage; hand in the share as it is.": lambda: 100 * _cut(),
+    },
     kind="investigate",
     minutes=3,
     difficulty=2,
@@ -103,8 +106,8 @@ _READS = "At this lock the layer reads much from the place of the right key, and
 PROOF = Quiz(
     question="A head is bright on the right key. What does this one map show?",
     options={
-        "The network answers right because of this head.": "Perhaps. To know, one has to change something and see"
-        " whether the answer changes, as you do in exercise 01-cut and again in notebook 4.",
+        "The network answers right because of this head.": "A map cannot tell. To know, one has to change"
+        " something and see whether the answer changes, as you do in exercise 01-cut and again in notebook 4.",
         _READS: "Yes. It is one lock in one picture. The count over many pictures says how often, and only an"
         " experiment says whether it matters.",
         "The network has understood what keys and locks are.": "It was told colours and has found a way to be right on"
@@ -115,13 +118,13 @@ PROOF = Quiz(
 
 _FITS = "That the parts fit together. Whether it computes what it should has to be tested by itself."
 FITS = Quiz(
-    question="A layer runs without an error, the shapes are right and the loss falls. What do you know?",
+    question="A layer runs without an error, the shapes are right and the network learns. What do you know?",
     options={
         "That the layer is right.": "The article's layer did all of this, and stays far behind. Wrong layers"
         " train, too, because the layers around them adapt.",
         _FITS: "Yes. Notebook 3 compares the layer with three independent ways to compute the same thing.",
-        "That the learning rate is right.": "It is small enough that the loss falls, no more. It says nothing about"
-        " the layer.",
+        "That the learning rate is right.": "It is small enough that something is learnt, no more. It says nothing"
+        " about the layer.",
     },
     right=_FITS,
 )

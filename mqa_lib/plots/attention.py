@@ -21,7 +21,9 @@ _FAINT, _STRONG = 0.25, 0.8  # opacity of a key that is not read at all, and of 
 _SIDE_BY_SIDE = 5  # maps whose titles fit on one line
 
 
-def explorer_figure(record: AttentionRecord, query: int, head: int | None = None) -> Figure:
+def explorer_figure(
+    record: AttentionRecord, query: int, head: int | None = None, target: int | None = None
+) -> Figure:
     """Return the picture with a query's cell outlined, beside it what every head, or one, reads there.
 
     The upper maps lie on the picture, each key on the middle of the part it is made from; the lower ones are the bare
@@ -32,6 +34,7 @@ def explorer_figure(record: AttentionRecord, query: int, head: int | None = None
         record: The layer.
         query: Number of the query.
         head: The only head to draw; all if not given.
+        target: Number of a key whose part of the picture is outlined too, as that of the right one where it is known.
     """
     maps = record.rows(query)
     heads = list(range(record.num_heads)) if head is None else [head]
@@ -45,6 +48,9 @@ def explorer_figure(record: AttentionRecord, query: int, head: int | None = None
         )
     for number, ax in zip(heads, lower, strict=False):
         draw_grid(ax, maps[number], scale)
+    if target is not None:
+        for ax in (picture, *upper):
+            outline(ax, record.footprint(target), ORANGE)
     colour_bar(fig, [*upper, *lower], scale, 1 / maps[0].size)
     return fig
 

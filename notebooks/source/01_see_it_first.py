@@ -20,8 +20,8 @@
 # **What you need:** you have seen a convolution and a little PyTorch. Nothing is downloaded, and no GPU is needed.
 #
 # **What you will have:** a tiny network trained twice before your eyes, without attention and with **Mobile MQA** (the
-# attention of MobileNetV4, the subject of this course); a picture of where the trained one looks; and a count of how
-# often it looks at the right place.
+# attention of MobileNetV4, a network for phones, and the subject of this course); a picture of where the trained one
+# looks; and a count of how often it looks at the right place.
 
 # %% tags=["setup"]
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
@@ -39,8 +39,9 @@ from mqa_lib.datasets.keys_and_locks import COLOURS, draw_scene, render
 # ## Keys & Locks
 #
 # Here are four pictures. Filled, coloured shapes are **keys**, white outlines are **locks**. Every lock has exactly one
-# key, the one of its own shape, and the colour of that key is the lock's **class**. Pick a lock in picture 0: which
-# class has it, and what did you have to look at to know?
+# key, the one of its own shape, and the colour of that key is the lock's **class**. The colours are called blue, sky
+# (the light blue), vermillion (the orange) and yellow. Pick a lock in picture 0: which class has it, and what did you
+# have to look at to know?
 
 # %%
 SEED, EXAMPLES = 0, 4
@@ -62,8 +63,7 @@ for number, line in enumerate(classes):
 
 # %% [markdown]
 # You looked at the lock, then searched the whole picture for its shape, then read a colour there. The pictures are
-# made for one purpose: to make looking far *necessary*. Where key and lock lie is left to chance, on a grid of 12
-# pixels that suits the small network below; the table at the end says what happens off that grid.
+# made for one purpose: to make looking far *necessary*. Where key and lock lie is left to chance.
 #
 # The bar shows what you have solved of this notebook. It is kept in a file beside it.
 
@@ -71,7 +71,6 @@ for number, line in enumerate(classes):
 exercises.progress("01")
 
 # %%
-HOME = Path(plots.__file__).parents[2]
 print(exercises.minutes("01"))
 
 # %% [markdown]
@@ -160,8 +159,8 @@ train_and_watch("none", chart)
 train_and_watch("mobile-mqa", chart)
 
 # %% [markdown]
-# The line without attention stays at chance. The line with Mobile MQA leaves chance as soon as the convolutions can
-# tell shapes apart, and then climbs to the top. Counted on 256 pictures that neither has seen:
+# The line without attention stays at chance. The line with Mobile MQA waits there a while, too, and then climbs to the
+# top. Counted on 256 pictures that neither has seen:
 
 # %%
 final = {kind: network.history[-1] for kind, network in trained.items()}
@@ -179,37 +178,43 @@ exercises.quiz("01-window")
 # Attention gives each cell a set of *weights*: one number for every place it can read from, all positive,
 # summing to one. A large weight means "I take much from there". The network has four *heads*, which are four
 # independent sets of weights. The cell that asks is called the **query**, a place that can be read is called a
-# **key** (no relation to the coloured shapes: the word is older than this data set).
+# **key**. That word is older than this data set; from here on the shapes are called *coloured keys*.
 #
 # Take the first picture and ask at the cell of its first lock. Where should it look?
 
 # %%
 scene = scenes[0]
 pair = scene.pairs[0]
-print(f"The {pair.shape} lock is at pixel row {pair.lock.row}, column {pair.lock.column};")
-print(f"its key is at pixel row {pair.key.row}, column {pair.key.column}, and is {names[pair.colour]}.")
+cell = probe.SIZE // probe.GRID  # pixels
+print(f"the {pair.shape} lock: pixel row {pair.lock.row}, column {pair.lock.column}", end="; ")
+print(f"cell row {pair.lock.row // cell}, column {pair.lock.column // cell}")
+print(f"its coloured key: pixel row {pair.key.row}, column {pair.key.column}; {names[pair.colour]}")
 
 # %% [markdown]
-# A picture of 96 pixels has 16 × 16 cells, so a cell is 6 pixels wide. The network runs once, and
-# `record.capture` keeps what its attention did:
+# The network runs once, and `record.capture` keeps what its attention did. Of all places that can be read, one is
+# nearest to the right coloured key; we outline it in orange:
 
 # %%
 trained_on = f"trained on Keys & Locks in this notebook, {STEPS} steps, seed {SEED}"
 (seen,) = record.capture(trained["mobile-mqa"], render(scene), weights_are=trained_on)
 query = seen.query_at(pair.lock.row, pair.lock.column)
-plots.show(plots.explorer_figure(seen, query), plots.explorer_alt(seen, query))
+distances = np.abs(seen.key_centres() - (pair.key.row, pair.key.column)).sum(1)
+told = f"{plots.explorer_alt(seen, query)} The place of the right coloured key is outlined."
+plots.show(plots.explorer_figure(seen, query, target=int(distances.argmin())), told)
 
 # %% [markdown]
 # **A word of caution beside the first map, and not at the end.** Attention weights show what a layer *reads*, not why
-# the network *answers* as it does. Here one can be checked against the other, because we know which key is the
+# the network *answers* as it does. Here one can be checked against the other, because we know which coloured key is the
 # right one. In a photo nobody knows, and a bright spot is not an explanation.
 #
-# How to read the picture. The outlined cell on the left asks. Beside it is one map for each head, first laid over the
-# picture, beneath it alone. Above a map stands how undecided its head is, in *bits*: 0 when it reads a single key, 6
-# when it reads all 64 alike. The dotted line on the scale is what reading all alike would give to each.
+# How to read the picture. The cell with the small square asks. Beside it is one map for each head, first laid over a
+# dim copy of the picture, beneath it alone; a bright square is a place that is read. Above a map stands how undecided
+# its head is, in *bits*: 0 when it reads a single key, 6 when it reads all 64 alike. The dotted line on the scale is
+# what reading all alike would give to each. (Over the dark strip at two edges lies no key.)
 #
-# There are 16 × 16 queries and only 8 × 8 keys: the grid of keys is coarser. That is the *down-sampling* in Mobile MQA,
-# and what it saves is the subject of notebook 2. Nobody told the network where to look; it was told colours only.
+# There are 16 × 16 queries and only 8 × 8 keys, so a key stands for 12 pixels: the grid of keys is coarser. That is the
+# *down-sampling* in Mobile MQA, and what it saves is the subject of notebook 2. Nobody told the network where to look;
+# it was told colours only.
 
 # %% [markdown]
 # ## What reading means
@@ -271,31 +276,21 @@ brought = weights @ colours
 for head, colour in enumerate(brought):
     nearest = min(names, key=lambda name: (torch.tensor(COLOURS[name]) - colour).norm().item())
     print(f"head {head} reads red, green, blue {colour.int().tolist()}: nearest to {nearest}")
+print(f"the right class is {names[pair.colour]}, red, green, blue {list(COLOURS[names[pair.colour]])}")
 
 # %% [markdown]
-# The lock's key has the colour in the next line, and nothing in the lock's own window says so. A head that reads many
-# places at once brings a muddy mean of their colours.
-
-# %%
-print(f"the right class is {names[pair.colour]}, red, green, blue {list(COLOURS[names[pair.colour]])}")
+# Nothing in the lock's own window has that colour. A head that reads many places at once brings a muddy mean of theirs.
 
 # %% [markdown]
 # ## Move the query yourself
 #
-# Point at a place of the picture, click to keep it, or use the sliders and the arrow keys. The key that belongs to a
-# lock is outlined. Two things to try: does the same head find the key for every lock? What does a place on the empty
-# background read?
-
-# %%
-view = explorer.show(seen, query=query, pairs=scene.pairs)
-
-# %% [markdown]
-# Without a kernel nothing moves. Here is one more query as a picture, the second lock of the same scene:
+# Point at a place of the picture, click to keep it, or use the sliders and the arrow keys. It opens on the second lock,
+# and the coloured key that belongs to a lock is outlined. Two things to try: does the same head find the coloured key
+# for every lock? What does a place on the empty background read?
 
 # %%
 other = scene.pairs[1].lock
-second = seen.query_at(other.row, other.column)
-plots.show(plots.explorer_figure(seen, second), plots.explorer_alt(seen, second))
+view = explorer.show(seen, query=seen.query_at(other.row, other.column), pairs=scene.pairs)
 
 # %%
 exercises.quiz("01-proof")
@@ -304,7 +299,7 @@ exercises.quiz("01-proof")
 # ## One picture proves little
 #
 # So count, over 256 pictures that the network has not seen: for how many of the locks does a head put its *strongest*
-# weight exactly on the cell of the lock's own key?
+# weight exactly on the place of the lock's own coloured key?
 
 # %%
 unseen = probe.draw(256, seed=10_000, split="val")
@@ -355,16 +350,16 @@ exercises.check("01-cut", answer)
 # %% [markdown]
 # ## Was that luck? And does any attention do?
 #
-# One seed can be lucky. The table was recorded once, with five seeds a row and a little longer training. It lies in
+# One seed can be lucky. The table was recorded once, with five seeds a row and 200 steps of training. It lies in
 # `data/probe/seeds.json` with the versions and the machine it was made on (`python -m mqa_lib probe` makes it again).
 #
-# One row has not been met yet. Search for Mobile MQA and you find an article whose code many have copied. Its layer
-# has the same parts and names, and every shape fits. **Guess before you run:** where does it end, trained in the same
-# place?
+# So far all shapes were centred on a grid of 12 pixels; one row has them anywhere. And one row has a layer that is new:
+# search for Mobile MQA and you find an article whose code many have copied. Its layer has the same parts and names, and
+# every shape fits. **Guess before you run:** where does it end, trained in the same network?
 
 # %%
-recorded = json.loads((HOME / "data/probe/seeds.json").read_text())
-rows = ["| attention | centres on | seeds | median | lowest | highest |", "|---|---|---|---|---|---|"]
+recorded = json.loads((Path(plots.__file__).parents[2] / "data/probe/seeds.json").read_text())
+rows = ["| attention | shapes centred on | seeds | median | lowest | highest |", "|---|---|---|---|---|---|"]
 medians = {}
 for kind, stride, step in probe.KINDS:
     case = {"attention": kind, "kv_stride": stride, "step": step}
@@ -379,18 +374,18 @@ Markdown("\n".join(rows))
 # `kv_stride` says how much coarser the grid of keys is than the map: 1 is not at all, 2 is the network above. The
 # down-sampled keys cost next to nothing in right answers here.
 #
-# The article's layer runs, its loss falls, and it gets only a little above chance. In notebook 3 you find out what is
-# wrong with it.
+# The article's layer runs and learns something, and gets only a little above chance. In notebook 3 you find out what
+# is wrong with it.
 
 # %%
 assert medians["none", 1, probe.STEP] < 0.3 and medians["article", 1, probe.STEP] < 0.5
 assert min(medians["mobile-mqa", stride, probe.STEP] for stride in (1, 2)) > 0.95
+assert {row["steps"] for row in recorded["rows"]} == {200}
 
 # %% [markdown]
-# One row is less flattering than the rest. With centres on any pixel the same network, trained for the same
-# number of steps, is much worse: 6-pixel cells then cut shapes anywhere, and three small convolutions have to
-# learn each shape in many positions. The detectors of notebook 6 have larger backbones and are trained on shapes
-# off the grid.
+# One row is less flattering than the rest. With centres on any pixel the same network, trained for the same number of
+# steps, is much worse. We suppose that its three small convolutions are to blame, which then have to learn each shape
+# in many positions. The detectors of notebook 6 are larger and are trained on shapes off the grid.
 
 # %%
 exercises.quiz("01-fits")
