@@ -84,8 +84,8 @@ def _crossing(kv_stride: int) -> int:
 
 
 CROSSING = Exercise(
-    task="Set `answer` to the smallest map side on the slider (4, 8, 10, 16, 20, 32, 40, 64 or 80) at which scores and"
-    " weighted values together take more MACs than the projections: 256 channels, 4 heads of 64, kv_stride 2.",
+    task="Set `answer` to the smallest map side (of 4, 8, 10, 16, 20, 32, 40, 64 and 80) at which scores and weighted"
+    " values together take more MACs than the projections: 256 channels, 4 heads of 64, kv_stride 2.",
     hint="projections grow with the tokens, scores with their square. `labs.lab_costs` or `cost.mobile_mqa` gives the"
     " numbers.",
     right=lambda: _crossing(2),
@@ -102,14 +102,14 @@ CROSSING = Exercise(
 
 EXERCISES: dict[str, Exercise] = {"02-head": HEAD, "02-share": SHARE, "02-crossing": CROSSING}
 
-_FREEZES = "Nearly all weight falls on one key, and hardly any gradient is left to move it."
+_FREEZES = "Nearly all weight falls on one key, and hardly any gradient reaches the others."
 SCALE = Quiz(
     question="A layer forgets to divide the scores by √key_dim. What happens at key_dim 256?",
     options={
         "It raises an error, because the weights do not sum to 1.": "They do: the softmax sums to 1 whatever goes in."
         " That is why nobody notices.",
-        _FREEZES: "Yes. The scores' spread is 16 times as large, the softmax is close to 0 and 1, and its slope there"
-        " is close to 0.",
+        _FREEZES: "Yes. The scores' spread is 16 times as large, the softmax is close to 0 and 1, and where it is close"
+        " to 0 its slope is, too.",
         "Nothing, the softmax does not depend on the size of the scores.": "It does not depend on what is added to"
         " all of them. A factor makes it sharper or flatter.",
         "All keys get the same weight.": "That happens when the scores are divided by too much.",

@@ -122,7 +122,7 @@ class RooflineLab(base.Lab):
         def step(what: str, before: str, after: str) -> str:
             return (
                 f"{what} changes MACs by {macs[after] / macs[before] - 1:+.0%}, bytes by"
-                f" {moved[after] / moved[before] - 1:+.0%}, and the time that the roofline gives by"
+                f" {moved[after] / moved[before] - 1:+.0%}, and the roofline's time by"
                 f" {took[after] / took[before] - 1:+.0%}"
             )
 

@@ -53,8 +53,9 @@ def roof(
         )
     label = "attainable share of the peak" if peak is None else "attainable MACs per second"
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(top * min(low / ridge, 0.5), top * 2))
-    ax.set(xlabel="MACs per byte moved (operational intensity)", ylabel=label, title=machine)
-    ax.legend(loc="lower right", title="large: the layer, small: its steps", title_fontsize=8)
+    ax.set(xlabel="MACs per byte moved (operational intensity)", ylabel=label)
+    ax.set_title(f"{machine}: left of the ridge point a layer waits for memory")
+    ax.legend(loc="upper left", title="large: the layer, small: its steps", title_fontsize=8)
     rate = "" if peak is None else f", {cost.in_thousands(peak)} MACs per second at most"
     return fig, f"Roofline of {machine}{rate}, ridge point {ridge:.1f} MACs per byte. {'; '.join(told)}."
 

@@ -15,7 +15,7 @@
 #
 # You know what a convolution does: every pixel reads its neighbours, with weights that are the same everywhere.
 # Attention lets every pixel read *all* pixels, with weights that it works out from what it sees. That is powerful
-# and dear. This notebook builds attention from a dot product, makes it cheaper in two steps, and arrives at Mobile
+# and costly. This notebook builds attention from a dot product, makes it cheaper in two steps, and arrives at Mobile
 # MQA.
 #
 # **What you need:** [notebook 1](01_see_it_first.ipynb) (a weight is a share of what is read; queries, keys, heads),
@@ -23,7 +23,8 @@
 #
 # **What you will have:** the formula of Mobile MQA, term by term, with every shape; what each step saves in arithmetic,
 # parameters and memory traffic; and what the "39 %" of the paper is a percentage of. No step is taken on trust: each
-# prints its shapes and is compared with the layer itself, and every cost is computed twice, by formula and by counting.
+# prints its shapes and is compared with the layer itself, and MACs and parameters are computed twice, by formula and by
+# counting.
 
 # %% tags=["setup"]
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
@@ -46,7 +47,6 @@ from mqa_lib.datasets import keys_and_locks
 DIM, SIZE, NUM_HEADS, KEY_DIM, KV_STRIDE = 160, 16, 4, 64, 2
 QUERY_CELL = (4, 3)
 TOLERANCE = 1e-5  # float32, sums of at most a few hundred terms in another order
-HOME = Path(plots.__file__).parents[2]
 generator = torch.manual_seed(2404)
 
 # %%
@@ -104,8 +104,7 @@ print("scores of one query, n:", tuple(scores.shape))
 weights = (scores / DIM**0.5).softmax(dim=0)
 assert torch.isclose(weights.sum(), torch.tensor(1.0))
 same = kinds.flatten() == 1
-shares = f"{weights[same].sum():.1%} of the weight lies on the {same.sum()} pixels of the same stuff"
-print(shares)
+print(f"{weights[same].sum():.1%} of the weight lies on the {same.sum()} pixels of the same stuff")
 
 # %% [markdown]
 # Where do they lie? The square marks the pixel that asks:
@@ -155,13 +154,14 @@ assert noise_after < noise_before
 
 # %%
 w_q, w_k, w_v = (torch.randn(KEY_DIM, DIM, 1, 1) / DIM**0.5 for _ in range(3))
+# project is the 1 × 1 convolution; pixels into a list, channels last (.mT swaps the last two axes), one head
 q, k, v = (functional.project(x, w).flatten(2).mT.unsqueeze(1) for w in (w_q, w_k, w_v))
 one_head = functional.attend(q, k, v)
 for name, each in (("q", q), ("k", k), ("v", v), ("read", one_head)):
     print(f"{name:4s} batch × heads × tokens × channels: {tuple(each.shape)}")
 
 # %% [markdown]
-# `functional.attend` writes the two steps as sums over named axes, nothing more. We check it against the long way:
+# `functional.attend` does it all: scores, division, softmax, weighted mean. The same by hand:
 
 # %%
 by_hand = (q[0, 0] @ k[0, 0].T / KEY_DIM**0.5).softmax(dim=1) @ v[0, 0]
@@ -211,7 +211,7 @@ exercises.check("02-head", head)
 #
 # Take queries and keys whose channels are independent with variance 1. Their dot product adds up `key_dim` such
 # products, so its variance is `key_dim`: the more channels, the larger the scores. The softmax of large scores gives
-# nearly everything to one key, and where one weight is 1 and all others are 0 there is no gradient left to learn from.
+# nearly everything to one key. The others hardly count, neither in the mean nor in the gradient.
 #
 # **Predict before you run:** at `key_dim` 256, what will the variance be without the division, and what with it?
 
@@ -237,9 +237,6 @@ def evenness(scores: torch.Tensor) -> float:
     return (entropy.mean() / torch.tensor(float(scores.shape[-1])).log()).item()
 
 
-# %% [markdown]
-# Measured over 500 random queries for each `key_dim`:
-
 # %%
 entropies = {name: [evenness(drawn[size] / scale(size)) for size in key_dims] for name, scale in ways.items()}
 plots.show(*plots.scale_effect(key_dims, variances, entropies))
@@ -251,16 +248,20 @@ assert all(
 # %% [markdown]
 # With the division the variance stays at 1 whatever `key_dim` is. A layer that divides by something else still runs,
 # and every shape fits; [notebook 3](03_build_the_layer.ipynb) hunts such a bug.
-
-# %% [markdown]
-# "No gradient left" is a claim. Here is the gradient of the weights with respect to the scores, its mean size for the
-# same random queries:
+#
+# And the gradient: how many scores get one worth the name? The same random queries, random targets:
 
 # %%
 for name, scale in ways.items():
-    loud = (drawn[256][:50] / scale(256)).requires_grad_()
+    loud = (drawn[256] / scale(256)).requires_grad_()
     (loud.softmax(-1) * torch.randn_like(loud)).sum().backward()
-    print(f"{name:20s} mean size of the gradient at key_dim 256: {loud.grad.abs().mean():.1e}")
+    none = (loud.grad.abs() < 1e-6).double().mean().item()
+    print(f"{name:20s} scores with a gradient below 1e-6, at key_dim 256: {none:.0%}")
+    assert (none > 0.9) == (name == "without scale")
+
+# %% [markdown]
+# Without the division only the key that is read already, and a rival or two, learn anything. Where else to look, the
+# network is not told.
 
 # %%
 exercises.quiz("02-scale")
@@ -272,7 +273,8 @@ exercises.quiz("02-scale")
 # each with matrices of its own, puts what they read side by side, and mixes it with an output matrix $W^O$ back to
 # `dim` channels.
 #
-# **Predict before you run:** how many rows and columns do the scores of all heads have together?
+# **Predict before you run:** which shape have the weights of all heads? (How the axes are cut and swapped is a subject
+# of notebook 3.)
 
 # %%
 multi_head = MultiHeadAttention2d(DIM, NUM_HEADS, KEY_DIM, KEY_DIM).eval()
@@ -290,8 +292,7 @@ print("weights, batch × heads × queries × keys:", tuple(every_weight.shape))
 # %%
 laid_out = functional.attend(all_q, all_k, all_v).mT.flatten(1, 2).unflatten(-1, (SIZE, SIZE))
 ours = functional.project(laid_out, multi_head.output.weight)
-with torch.no_grad():
-    assert torch.allclose(ours, multi_head(x), atol=TOLERANCE)
+assert torch.allclose(ours, multi_head(x), atol=TOLERANCE)
 print(f"largest difference: {(ours - multi_head(x)).abs().max():.1e}")
 
 # %% [markdown]
@@ -317,6 +318,7 @@ for kind, macs in mha.by_kind().items():
 # equal value matrices. We tie them and compare:
 
 # %%
+# without a stride Mobile MQA is plain multi-query attention
 multi_query = MobileMQA(DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM, value_dim=KEY_DIM).eval()
 tied = MultiHeadAttention2d(DIM, NUM_HEADS, KEY_DIM, KEY_DIM).eval()
 with torch.no_grad():
@@ -360,7 +362,8 @@ exercises.check("02-share", prediction)
 # </details>
 
 # %% [markdown]
-# The same for the layer of this notebook, and not only for parameters. Which of these shrink, and by what factor?
+# The same for the layer of this notebook, and not only for parameters (a number takes 4 bytes here). Which of these
+# shrink, and by what factor?
 
 # %%
 mqa = cost.multi_query(DIM, SIZE, SIZE, NUM_HEADS, KEY_DIM, KEY_DIM)
@@ -383,45 +386,6 @@ assert mha.projection_macs - mqa.projection_macs == 2 * n * DIM * KEY_DIM * (NUM
 exercises.quiz("02-saved")
 
 # %% [markdown]
-# ### Why bytes matter: the roofline
-#
-# A processor can multiply, and it can fetch numbers from memory. It does both at once, so a step takes as long as the
-# slower of the two: `max(MACs / MACs per second, bytes / bytes per second)`. That is the *roofline* model, which the
-# MobileNetV4 paper uses. A machine's *ridge point* is the number of MACs for each byte at which both take equally long.
-# A layer with fewer MACs per byte waits for memory (*memory-bound*), and saving arithmetic does not help it; one with
-# more waits for arithmetic (*compute-bound*).
-
-# %%
-in_int8 = cost.side_by_side(DIM, SIZE, SIZE, NUM_HEADS, KEY_DIM, KV_STRIDE, bytes_per_number=1)
-for name in (cost.MULTI_HEAD, cost.MULTI_QUERY):
-    price = in_int8[name]
-    moved = cost.in_bytes(price.bytes_moved())
-    print(f"{name:12s} {price.macs_per_byte:5.1f} MACs per byte, {moved} moved (int8)")
-
-# %% [markdown]
-# And the ridge points of some machines, as the paper and their makers publish them, for numbers of the same size:
-
-# %%
-for name, device in cost.DEVICES.items():
-    print(f"ridge point of {name:22s} {device.ridge(1):6.1f} MACs per byte (int8)")
-
-# %% [markdown]
-# `bytes_moved` counts weights and activations once each, as if the cache kept nothing between two steps; the scores are
-# left out, because fused kernels never write them. Sharing takes away MACs and bytes, so the layer's MACs *per byte*
-# need not change much. The time goes down with whichever of the two the machine waits for.
-#
-# Move the machine, the map and the batch. With a guess first: on which machine does the same layer wait for memory?
-# What do more pictures at once change, and which bytes do they share?
-
-# %%
-labs.roofline(size=SIZE, dim=DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM)
-
-# %% [markdown]
-# Decoding text is where sharing pays most: one query a step against all keys so far, hardly any arithmetic for each
-# byte. A picture asks with all its pixels at once and uses every key many times. The paper's own argument is narrower:
-# it speaks of few tokens and many channels, at a batch of one, as in the last stages of a network.
-
-# %% [markdown]
 # ### What does sharing do to the gradients?
 #
 # Forward, one key head equals several that are tied. Backward, the shared matrix hears from every head: its gradient
@@ -438,8 +402,8 @@ print(f"sum over heads against the shared gradient, largest difference as a shar
 assert apart < 1e-4
 
 # %% [markdown]
-# **Predict before you run:** is the sum of $h$ gradients $h$ times as large as one of them? That depends on whether the
-# heads pull the same way. We measure over many random layers and targets:
+# **Predict before you run:** is the sum of $h$ gradients $h$ times as large as one of them? We measure over many random
+# layers and targets:
 
 
 # %%
@@ -451,25 +415,15 @@ def gradients_of_keys(heads: int) -> torch.Tensor:
     return layer.key.weight.grad.reshape(heads, -1)
 
 
-drawn_gradients = torch.stack([gradients_of_keys(NUM_HEADS) for _ in range(30)])
-
-# %%
-alone, summed = drawn_gradients.norm(dim=-1), drawn_gradients.sum(1).norm(dim=-1)
-unit = drawn_gradients / alone[..., None]
-alike = (unit @ unit.mT)[:, ~torch.eye(NUM_HEADS, dtype=torch.bool)]
-growth = (summed.square().mean() / alone.square().mean()).sqrt().item()
-print(f"cosine between two heads' gradients: {alike.mean():+.3f} on average, spread {alike.std():.3f}")
-print(
-    f"shared against one head: {growth:.2f} times the size, {growth**2:.2f} times the variance ({NUM_HEADS} heads)"
-)
+each_head = torch.stack([gradients_of_keys(NUM_HEADS) for _ in range(30)])
+growth = (each_head.sum(1).square().sum() / each_head.square().sum() * NUM_HEADS).sqrt().item()
+print(f"shared against one head: {growth:.2f} times the size ({NUM_HEADS} heads)")
 assert abs(growth / NUM_HEADS**0.5 - 1) < 0.3
 
 # %% [markdown]
-# At the start the heads pull in unrelated directions, so the sum grows like the square root of their number, and its
-# variance like their number. The shared key moves on what the heads want *together*, where each head's own key would
-# follow that head alone; where they disagree, their wishes cancel. AdamW divides each gradient by its running size, so
-# the larger size by itself does little to it; plain SGD would feel it. How well the heads agree after training is
-# another question, which this cell with its random targets does not answer.
+# Only the square root of $h$: at the start the heads pull in unrelated directions. The shared key moves on what the
+# heads want *together*; where they disagree, their wishes cancel. How well they agree after training, random targets
+# cannot say.
 
 # %% [markdown]
 # ## 7 · Second saving: fewer keys
@@ -487,8 +441,8 @@ print(f"X {tuple(x.shape)} → SR(X) {tuple(reduced.shape)}: m = {m} keys for n 
 
 # %% [markdown]
 # The circles show where the filters that make the keys are centred among the queries, on a smaller map of 10 × 10. At
-# stride 4 the 3 × 3 filter steps over every fourth row, and the padding, which follows timm's layer, puts the first
-# row of keys outside the map: one more reason why 2 is the stride that is used.
+# stride 4 the 3 × 3 filter steps over every fourth row, and its padding puts the first row of keys outside the map: one
+# more reason why 2 is the stride that is used.
 
 # %%
 plots.show(*plots.key_centres(10, 10, (1, 2, 4)))
@@ -508,8 +462,8 @@ assert mqa.score_macs == 4 * mobile.score_macs
 # ### Are neighbours alike? Measured
 #
 # "If neighbouring pixels are alike" was an assumption. We can look at real maps: the small detector that is bundled
-# with the course, trained on Keys & Locks, has two Mobile MQA blocks, at strides 8 and 16. What arrives there, on
-# pictures that it was not trained on?
+# with the course, trained on Keys & Locks, uses Mobile MQA on two maps, of 16 × 16 and of 8 × 8 pixels. What arrives
+# there, on pictures that it was not trained on?
 
 
 # %%
@@ -521,59 +475,25 @@ def arriving(network, pictures) -> dict[str, torch.Tensor]:
         network.eval()(pictures)
     for hook in hooks:
         hook.remove()
-    return {f"stride {pictures.shape[-1] // each.shape[-1]}": each.detach() for each in maps}
+    return {f"{each.shape[2]} × {each.shape[3]}": each.detach() for each in maps}
 
 
 # %% [markdown]
-# Likeness is the cosine between two pixels' channels, after the mean pixel is taken off each picture (otherwise what
-# all have in common counts as likeness). It is 1 for equal. Pixels drawn at random are somewhat alike, too, as many
-# show the same background; so each map is also shuffled, as a control, and what counts is how far the neighbours lie
-# above that. We take it for pixels that lie 1, 2 or 4 apart, down and across:
+# Likeness is the cosine between two neighbours' channels, down and across, after the mean pixel is taken off each
+# picture (otherwise what all have in common counts as likeness). It is 1 for equal:
 
 
 # %%
-def likeness(maps: torch.Tensor, apart: int) -> float:
+def likeness(maps: torch.Tensor) -> float:
     centred = maps - maps.mean((2, 3), keepdim=True)
-    across = torch.cosine_similarity(centred[..., apart:], centred[..., :-apart], dim=1)
-    down = torch.cosine_similarity(centred[..., apart:, :], centred[..., :-apart, :], dim=1)
+    across = torch.cosine_similarity(centred[..., 1:], centred[..., :-1], dim=1)
+    down = torch.cosine_similarity(centred[..., 1:, :], centred[..., :-1, :], dim=1)
     return (across.mean().item() + down.mean().item()) / 2
 
 
 # %% [markdown]
-# **Predict before you run:** where will neighbours be most alike: in the trained network's maps, in the maps of the
-# same network with random weights, or in the picture itself? At stride 8 or at stride 16?
-
-# %%
-scenes = list(keys_and_locks.stream(10_000, 32, "val", 128))
-pictures = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for _, picture in scenes]) / 255
-print("32 pictures that were not trained on, batch × colours × height × width:", tuple(pictures.shape))
-
-# %%
-detector = rtdetr.load_weights(HOME / "data/weights/rtdetr-nano-mobile-mqa.safetensors").model
-trained = arriving(detector, pictures)
-untrained = arriving(rtdetr.load("rtdetr-nano-mobile-mqa").model, pictures)
-
-# %%
-maps = {f"trained, {at}": each for at, each in trained.items()}
-maps |= {f"random weights, {at}": each for at, each in untrained.items()}
-maps["the picture"] = pictures
-
-# %%
-alikes = {name: [(apart, likeness(each, apart)) for apart in (1, 2, 3, 4)] for name, each in maps.items()}
-figure = plots.curves(alikes, "pixels of the map apart", "likeness (cosine)")
-spoken = "; ".join(f"{name} {points[0][1]:.2f} and {points[-1][1]:.2f}" for name, points in alikes.items())
-plots.show(figure, f"Likeness of pixels 1 and 4 apart: {spoken}.")
-
-# %% [markdown]
-# The control, and a second measurement: replace every 2 × 2 pixels by their mean. How much of the map's variance is
-# still there? Equal pixels keep all of it. Unrelated ones keep a quarter, as the shuffled maps show:
-
-
-# %%
-def kept(maps: torch.Tensor) -> float:
-    centred = maps - maps.mean((2, 3), keepdim=True)
-    means = torch.nn.functional.avg_pool2d(centred, 2)
-    return (4 * means.square().sum() / centred.square().sum()).item()
+# Pixels drawn at random are somewhat alike, too, as many show the same background. So each map is also shuffled, as a
+# control, and what counts is how far the neighbours lie above that:
 
 
 # %%
@@ -583,43 +503,50 @@ def shuffle(maps: torch.Tensor) -> torch.Tensor:
     return maps.flatten(2)[..., order].unflatten(-1, (rows, columns))
 
 
+# %% [markdown]
+# **Predict before you run:** where will neighbours be most alike: in the trained network's maps, in the maps of the
+# same network with random weights, or in the picture itself? On the large map or on the small one?
+
 # %%
-rows = ["| map | neighbours alike | shuffled | 2 × 2 means keep | shuffled |", "|---|---|---|---|---|"]
-controls = {name: shuffle(each) for name, each in maps.items()}
-found = {name: (likeness(maps[name], 1), likeness(each, 1)) for name, each in controls.items()}
-keeps = {name: (kept(maps[name]), kept(each)) for name, each in controls.items()}
-for name, (near_by, anywhere) in found.items():
-    rows.append(f"| {name} | {near_by:.2f} | {anywhere:.2f} | {keeps[name][0]:.0%} | {keeps[name][1]:.0%} |")
+scenes = list(keys_and_locks.stream(10_000, 32, "val", 128))
+pictures = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for _, picture in scenes]) / 255
+print("pictures, batch × colours × height × width:", tuple(pictures.shape))
+
+# %%
+weights_file = Path(plots.__file__).parents[2] / "data/weights/rtdetr-nano-mobile-mqa.safetensors"
+detector = rtdetr.load_weights(weights_file).model
+trained = arriving(detector, pictures)
+untrained = arriving(rtdetr.load("rtdetr-nano-mobile-mqa").model, pictures)
+
+# %%
+maps = {f"trained, {at}": each for at, each in trained.items()}
+maps |= {f"random weights, {at}": each for at, each in untrained.items()}
+maps["the picture"] = pictures
+found = {name: (likeness(each), likeness(shuffle(each))) for name, each in maps.items()}
+
+# %%
+rows = ["| map | neighbours | any two (shuffled) |", "|---|---|---|"]
+rows += [f"| {name} | {near_by:.2f} | {anywhere:.2f} |" for name, (near_by, anywhere) in found.items()]
+large, small, control = (
+    found[name] for name in ("trained, 16 × 16", "trained, 8 × 8", "random weights, 16 × 16")
+)
+assert large[0] - large[1] > small[0] - small[1] > 0.1 and control[0] - control[1] > 0.1 and large[0] < 0.9
 Markdown("\n".join(rows))
 
 # %% [markdown]
 # The assumption holds, with three limits:
-
-# %%
-above = {name: near_by - anywhere for name, (near_by, anywhere) in found.items()}
-at_8, at_16 = found["trained, stride 8"], found["trained, stride 16"]
-control, share = found["random weights, stride 8"], keeps["trained, stride 8"][0]
-assert (
-    above["trained, stride 8"] > above["trained, stride 16"] > 0.1 and above["random weights, stride 8"] > 0.1
-)
-assert 0.5 < share < 0.7 and all(abs(shuffled - 0.25) < 0.03 for _, shuffled in keeps.values())
-
-# %%
-Markdown(
-    f"1. At stride 8 neighbours are alike: {at_8[0]:.2f}, where any two pixels have {at_8[1]:.2f}. At stride 16 it is "
-    f"{at_16[0]:.2f} against {at_16[1]:.2f}: there fewer pixels show one shape, and each stands more for itself.\n"
-    f"2. It takes no training: with random weights it is {control[0]:.2f} against {control[1]:.2f} at stride 8. Smooth "
-    "pictures and overlapping windows are enough.\n"
-    f"3. Alike is not equal: means of 2 × 2 keep {share:.0%} of the variance at stride 8, and the rest is dropped. "
-    "(The layer's filter is learnt and may choose what to keep; the queries keep all.)"
-)
-
-# %% [markdown]
+#
+# 1. On the large map neighbours are alike, on the small one less: there fewer pixels show one shape, and each stands
+#    more for itself.
+# 2. It takes no training. Smooth pictures and overlapping windows are enough.
+# 3. Alike is not equal, and what differs is dropped. (The filter of SR is learnt and may choose what to keep; the
+#    queries keep all.)
+#
 # So down-sampling is permitted where maps are large, and doubtful where they are small already. MobileNetV4 does the
-# same: `kv_stride` 2 at stride 16 of larger pictures, and 1 at stride 32. Whether a task feels the loss has to be
+# same: `kv_stride` is 2 on its second smallest maps and 1 on the smallest. Whether a task feels the loss has to be
 # measured with the task: notebook 1's table has strides 1 and 2 side by side, and [notebook
-# 4](04_look_at_attention.ipynb) counts what 4 loses. These are one detector's maps, on drawn pictures with shapes of 9
-# to 13 pixels radius; photographs were not measured here.
+# 4](04_look_at_attention.ipynb) counts what 4 loses. These are one detector's maps of drawn pictures; photographs were
+# not measured here.
 
 # %% [markdown]
 # ### The three layers
@@ -650,12 +577,6 @@ plots.show(*plots.wiring(DIM, SIZE, SIZE, NUM_HEADS, KEY_DIM, KV_STRIDE))
 # | $A_j$ | what head $j$ reads | 256 × 64 | |
 # | $W^O$ | mixes the heads back to $d$ channels | 256 × 160 | `output.proj` |
 #
-# The numbers of the third column, checked:
-
-# %%
-assert (n, DIM, NUM_HEADS, KEY_DIM, m, NUM_HEADS * KEY_DIM) == (256, 160, 4, 64, 64, 256)
-
-# %% [markdown]
 # Two things the equation does not say, and every implementation we know does: SR is done twice, with one filter for
 # the keys and another for the values, and each is followed by a BatchNorm. Here is the layer. We let it see some
 # random maps first, so that its norms hold statistics worth checking:
@@ -666,6 +587,7 @@ with torch.no_grad():
     layer(torch.randn(16, DIM, SIZE, SIZE) * 3 + 1)
 layer.eval()
 state = layer.state_dict()
+assert (n, DIM, NUM_HEADS, KEY_DIM, m, NUM_HEADS * KEY_DIM) == (256, 160, 4, 64, 64, 256)  # as in the table
 assert mobile.params == sum(p.numel() for p in layer.parameters())
 
 # %% [markdown]
@@ -687,22 +609,16 @@ for name in ("key", "value"):
     print(f"SR(X) W, {name}, batch × 1 × m × channels:", tuple(shared[name].shape))
 
 # %% [markdown]
-# The softmax of the scaled scores, one row for each query of each head, summing to 1:
+# The softmax of the scaled scores, a row for each query of each head, and the weighted means $A_1$ to $A_h$:
 
 # %%
 softmax = functional.attention_weights(queries, shared["key"])
 print("softmax, batch × heads × n × m:", tuple(softmax.shape))
-assert torch.allclose(softmax.sum(dim=-1), torch.ones(1, NUM_HEADS, n))
-
-# %% [markdown]
-# The weighted means, $A_1$ to $A_h$:
-
-# %%
 heads = functional.attend(queries, shared["key"], shared["value"])
 print("A, batch × heads × n × value_dim:", tuple(heads.shape))
 
 # %% [markdown]
-# Last, the heads side by side, laid out as a map again, and mixed by $W^O$:
+# Last, the heads side by side, laid out as a map again and mixed by $W^O$:
 
 # %%
 side_by_side = heads.mT.flatten(1, 2).unflatten(-1, (SIZE, SIZE))
@@ -710,8 +626,8 @@ composed = functional.project(side_by_side, state["output.proj.weight"])
 print("Concat(A) W^O, batch × dim × height × width:", tuple(composed.shape))
 
 # %% [markdown]
-# Is that the layer? `MobileMQA.forward` takes another way (it folds the heads into the query axis and calls a fused
-# kernel, for speed), and must arrive at the same place:
+# Is that the layer? `MobileMQA.forward` takes another way: it calls a *fused kernel*, which does scores, softmax and
+# mean in one pass and never writes the scores to memory. It must arrive at the same place:
 
 # %%
 with torch.no_grad():
@@ -722,73 +638,9 @@ print(f"largest difference from MobileMQA.forward: {agreement:.1e}")
 # %% [markdown]
 # ## 9 · What does each step save?
 #
-# The whole way in one picture, for this layer. Read it from top to bottom: sharing shortens the dark projections and
-# divides the keys and values by the number of heads; spatial reduction shortens the scores and the weighted values.
-
-# %%
-steps = {"multi-head": mha, "shared keys, values": mqa, "… at stride 2": mobile}
-plots.show(*plots.cost_bars(steps))
-
-# %% [markdown]
-# Are the formulas right? PyTorch can count while a layer runs. It counts FLOPs, floating-point operations, and 1 MAC
-# is 2 of them. (`SDPBackend.MATH` makes the layers take the way without a fused kernel, whose inside cannot be
-# counted.)
-
-# %%
-counted = {}
-for name, each in zip(steps, (multi_head, multi_query, layer), strict=True):
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        each(x)
-    counted[name] = counter.get_total_flops()
-    print(f"{name:19s} counted {counted[name]:>11,} FLOPs, formula 2 · {steps[name].macs:>10,} MACs")
-
-# %% [markdown]
-# Not one operation is left over:
-
-# %%
-assert counted == {name: 2 * price.macs for name, price in steps.items()}
-
-# %% [markdown]
-# A small helper for the words:
-
-
-# %%
-def percent_less(before: cost.Cost, after: cost.Cost) -> str:
-    return f"{1 - after.macs / before.macs:.0%}"
-
-
-# %% [markdown]
-# The result, computed from the numbers of the picture:
-
-# %%
-Markdown(
-    f"Sharing saves **{percent_less(mha, mqa)}** of multi-head attention's MACs and {1 - mqa.params / mha.params:.0%} "
-    f"of its parameters. Spatial reduction saves **{percent_less(mqa, mobile)}** of what is left. Together: "
-    f"**{percent_less(mha, mobile)}**, from {cost.in_thousands(mha.macs)} to {cost.in_thousands(mobile.macs)} MACs. "
-    f"Down-sampling itself takes {mobile.reduction_macs / mobile.macs:.1%} of the MACs of Mobile MQA."
-)
-
-# %% [markdown]
-# And the bytes, by the same formulas, for the layer with a fused kernel and for one that writes its scores to memory:
-
-# %%
-for kernel_kind, written in (("fused", False), ("scores written", True)):
-    moved = [price.bytes_moved(scores_in_memory=written) for price in (mha, mqa, mobile)]
-    print(f"{kernel_kind:15s}", " → ".join(cost.in_bytes(each) for each in moved))
-assert moved[1] > 1.3 * moved[2] and mobile.bytes_moved() > 0.95 * mqa.bytes_moved()
-
-# %% [markdown]
-# With a fused kernel down-sampling saves arithmetic and hardly any bytes: the two depthwise convolutions have to read
-# the map once more each. A machine that waits for memory will not get faster by it. That is what the roofline lab says,
-# too, in the sentence beneath its picture.
-#
-# MACs are not seconds. [Notebook 7](07_measure_and_deploy.ipynb) measures the seconds and shows where the savings do
-# not arrive.
-
-# %% [markdown]
-# ## 10 · Try it: heads, map, channels, stride
-#
-# Move a slider and let go. Some questions to try it on, each with a guess first:
+# The whole way in one picture. Read it from top to bottom: sharing shortens the dark projections and divides the keys
+# and values by the number of heads; spatial reduction shortens the scores and the weighted values. Then move a slider,
+# with a guess first:
 #
 # - Which step saves more on a small map of 4 × 4, which on a large one of 80 × 80?
 # - What does sharing save with a single head?
@@ -799,23 +651,45 @@ assert moved[1] > 1.3 * moved[2] and mobile.bytes_moved() > 0.95 * mqa.bytes_mov
 labs.cost_lab()
 
 # %% [markdown]
-# Without a running kernel the sliders are dead. Here are two of their positions as pictures: the small map of the
-# first question, then the large one.
+# Are the formulas right? PyTorch can count while a layer runs. It counts FLOPs, floating-point operations, and 1 MAC
+# is 2 of them. (`SDPBackend.MATH` makes the layers take the way without a fused kernel, whose inside cannot be
+# counted.)
 
 # %%
-small, large = labs.lab_costs(size=4), labs.lab_costs(size=80)
-plots.show(*plots.cost_bars(small))
-assert all(each.projection_macs > 0.8 * each.macs for each in small.values())
+counted = {}
+steps = {"multi-head": mha, "multi-query": mqa, "Mobile MQA": mobile}
+for name, each in zip(steps, (multi_head, multi_query, layer), strict=True):
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        each(x)
+    counted[name] = counter.get_total_flops()
+    print(f"{name:11s} counted {counted[name]:>11,} FLOPs, formula 2 · {steps[name].macs:>10,} MACs")
+assert counted == {name: 2 * price.macs for name, price in steps.items()}
 
 # %% [markdown]
-# The projections are nearly everything there. On the large map they are nearly nothing:
+# Not one operation is left over. So the formulas say what each step saves:
+
 
 # %%
+def percent_less(before: cost.Cost, after: cost.Cost) -> str:
+    return f"{1 - after.macs / before.macs:.0%}"
+
+
+Markdown(
+    f"Sharing saves **{percent_less(mha, mqa)}** of multi-head attention's MACs and {1 - mqa.params / mha.params:.0%} "
+    f"of its parameters. Spatial reduction saves **{percent_less(mqa, mobile)}** of what is left. Together: "
+    f"**{percent_less(mha, mobile)}**, from {cost.in_thousands(mha.macs)} to {cost.in_thousands(mobile.macs)} MACs. "
+    f"Down-sampling itself takes {mobile.reduction_macs / mobile.macs:.1%} of the MACs of Mobile MQA."
+)
+
+# %% [markdown]
+# Some answers without a kernel. With a single head there is nobody to share with. On a map of 80 × 80, drawn here, the
+# projections are nearly nothing; on one of 4 × 4 they are nearly everything:
+
+# %%
+small, large, wide = labs.lab_costs(size=4), labs.lab_costs(size=80), labs.lab_costs(size=20, dim=2048)
 plots.show(*plots.cost_bars(large))
+assert all(each.projection_macs > 0.8 * each.macs for each in small.values())
 assert all(each.projection_macs < 0.1 * each.macs for each in large.values())
-
-# %% [markdown]
-# And the answer to the first question in numbers:
 
 # %%
 for title, costs in (("4 × 4", small), ("80 × 80", large)):
@@ -828,6 +702,10 @@ assert (
     small["multi-query"].macs / small["multi-head"].macs
     < large["multi-query"].macs / large["multi-head"].macs
 )
+
+# %%
+projections = wide["Mobile MQA"].projection_macs / wide["Mobile MQA"].macs
+print(f"2048 channels on 20 × 20: {projections:.0%} of Mobile MQA's MACs are left in the projections")
 
 # %% [markdown]
 # ### Exercise 02-crossing · investigate · 5 min · ●●○
@@ -843,7 +721,7 @@ exercises.check("02-crossing", answer)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# The lab above shows it: set heads, channels and key_dim, then move the map side and compare the bars of Mobile MQA.
+# The lab above shows it: set the channels, then move the map side and compare the bars of Mobile MQA.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -866,12 +744,53 @@ exercises.check("02-crossing", answer)
 # </details>
 
 # %% [markdown]
+# ## 10 · MACs and bytes: the roofline
+#
+# A processor can multiply, and it can fetch numbers from memory. It does both at once, so a step takes as long as the
+# slower of the two: `max(MACs / MACs per second, bytes / bytes per second)`. That is the *roofline* model, which the
+# MobileNetV4 paper uses. A machine's *ridge point* is the number of MACs for each byte at which both take equally long.
+# A layer with fewer MACs per byte waits for memory (*memory-bound*), and saving arithmetic does not help it; one with
+# more waits for arithmetic (*compute-bound*).
+#
+# The bytes of our three layers, at one byte a number (int8): weights and maps, counted once for each step that reads or
+# writes them. With a fused kernel the scores are not among them:
+
+# %%
+in_int8 = cost.side_by_side(DIM, SIZE, SIZE, NUM_HEADS, KEY_DIM, KV_STRIDE, bytes_per_number=1)
+for name, price in in_int8.items():
+    fused, written = (cost.in_bytes(price.bytes_moved(scores_in_memory=each)) for each in (False, True))
+    print(f"{name:11s} {price.macs_per_byte:5.1f} MACs per byte; moved {fused}, with the scores {written}")
+assert in_int8["Mobile MQA"].bytes_moved() > 0.95 * in_int8["multi-query"].bytes_moved()
+
+# %% [markdown]
+# Sharing takes away MACs and bytes. Down-sampling takes away MACs and, with a fused kernel, hardly any bytes: its two
+# depthwise convolutions have to read the map once more each. The ridge points of some machines, as the paper and their
+# makers publish them:
+
+# %%
+for name, device in cost.DEVICES.items():
+    print(f"ridge point of {name:22s} {device.ridge(1):6.1f} MACs per byte (int8)")
+assert max(price.macs_per_byte for price in in_int8.values()) < cost.DEVICES["NVIDIA T4"].ridge(1)
+
+# %% [markdown]
+# The slope is where memory sets the pace, the level part is where arithmetic does. A large mark is a layer, the small
+# ones are its steps. Move the machine, the map and the batch, with a guess first: on which machine does the same layer
+# wait for arithmetic? What do more pictures at once change, when they share the weights?
+
+# %%
+labs.roofline(size=SIZE, dim=DIM, num_heads=NUM_HEADS, key_dim=KEY_DIM, number_format=1)
+
+# %% [markdown]
+# On this machine all three wait for memory, so sharing makes the layer faster and down-sampling does not. And MACs and
+# bytes are not seconds: [notebook 7](07_measure_and_deploy.ipynb) measures those, and shows where the savings do not
+# arrive.
+
+# %% [markdown]
 # ## 11 · What is the "39 %" a percentage of?
 #
-# **A word before the first timing of the course.** Two times can be compared when they were taken on the same machine,
-# for the same input size and the same numbers, with warm-up, many rounds in turn, and the spread beside the median; and
-# when it is said what is timed: a layer, what a layer adds, or a whole model. The next table is from the paper, which
-# has no spread in it. [Notebook 7](07_measure_and_deploy.ipynb) times fairly, on your machine.
+# **A word before the first timing of the course.** Two times can be compared when machine, input size and number format
+# are the same, after warm-up, over many rounds in turn, with the spread beside the median; and when it is said what is
+# timed: a layer, what a layer adds, or a whole model. The paper's table has no spread.
 #
 # The paper's abstract speaks of a 39 % speed-up by Mobile MQA. Its Table 2 has the milliseconds behind it: a
 # convolutional model on a Pixel 8's EdgeTPU, the same model with three multi-head attention blocks, and with three
@@ -899,11 +818,10 @@ Markdown(
 exercises.quiz("02-percent")
 
 # %% [markdown]
-# ## 12 · Can the paper's MACs be derived again?
+# ### Can the paper's MACs be derived again?
 #
-# The same Table 2 prints 6.0 billion MACs without attention, 6.7 with multi-head and 6.5 with multi-query attention,
-# and a gain of 28.6 %. That is again of what attention adds. But the numbers are rounded to one digit behind the
-# point. What can the true percentage be?
+# No. Table 2 prints 6.0 billion MACs without attention, 6.7 with multi-head and 6.5 with multi-query attention, and a
+# gain of 28.6 %, again of what attention adds. The numbers are rounded, so the true percentage can be many:
 
 # %%
 half = 0.05  # of the last printed digit
@@ -914,22 +832,8 @@ print(f"as printed {as_printed:.1%}; the rounding allows anything from {min(gain
 assert f"{as_printed:.1%}" == "28.6%"
 
 # %% [markdown]
-# The sizes of those three layers are not in the table. Take the last attention layers of MobileNetV4-hybrid-large,
-# whose sizes are published: 12 × 12 pixels, 512 channels, 8 heads of 64. What would three of them add?
-
-# %%
-added = [3 * make(512, 12, 12, 8, 64, 64).macs for make in (cost.multi_head, cost.multi_query)]
-print(
-    f"three layers: {cost.in_thousands(added[0])} with own keys and values, {cost.in_thousands(added[1])} shared"
-)
-print("printed:      0.7 G and 0.5 G; each may be off by 0.1 G, for two rounded numbers are subtracted")
-assert not (0.7 - 2 * half) * 1e9 < added[0] < (0.7 + 2 * half) * 1e9
-
-# %% [markdown]
-# They do not give the table, so those were other layers, or something besides the layers was counted. Spatial reduction
-# has a table of its own, Table 3: a whole model with and without down-sampled keys, 1.285 and 1.245 billion MACs. They
-# fit MobileNetV4-hybrid-medium, for which the paper prints 1.2 billion, and which has four layers of the size of this
-# notebook:
+# Table 3 prints 1.285 and 1.245 billion for a model without and with down-sampled keys. MobileNetV4-hybrid-medium would
+# fit, with 1.2 billion in the paper. It has four layers of the size of this notebook:
 
 # %%
 printed_saving = (1.285 - 1.245) * 1e9
@@ -940,15 +844,14 @@ print(
 assert counted_saving > 2 * printed_saving
 
 # %% [markdown]
-# Our formulas agree with what PyTorch counts, to the last operation (section 9). So the difference lies in what we do
-# not know about the tables: perhaps another model, another picture size or another way to count. We leave it open, and
-# claim neither the 3 % that Table 3 names nor the 28.6 %.
+# Our formulas agree with what PyTorch counts, to the last operation. So the difference lies in what the tables do not
+# say: perhaps another model, another picture size or another way to count. We leave it open, and claim neither figure.
 
 # %% [markdown]
 # ## What you know now
 #
-# - Attention is a weighted mean, and its weights are a softmax of dot products. Dividing by √key_dim keeps that softmax
-#   from freezing.
+# - Attention is a weighted mean, and its weights are a softmax of dot products. Dividing by √key_dim keeps it from
+#   giving everything to one key, and the gradient with it.
 # - Sharing keys and values cuts parameters, projections and what must be read; the scores stay as they are. It equals
 #   tied heads, and the shared matrix gets the sum of their gradients.
 # - Down-sampling cuts the scores. It leans on neighbours being alike, which they are on large maps and less on small
