@@ -1,6 +1,7 @@
 """The command line: `python -m mqa_lib --help` lists its commands."""
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -79,9 +80,8 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
         os.nice(19)
     where = (options.what, options.records, options.work)
     experiments.compare(*where, options.slice, options.together, options.ray, only=options.only)
-    places = options.records / options.what.stem
-    if any(places.glob("*.json")):
-        print(experiments.table(experiments.read_runs(places)))
+    with contextlib.suppress(FileNotFoundError):  # no run of this grid has a record yet
+        print(experiments.table(experiments.read_runs(options.records / options.what.stem, options.what)))
     return 0
 
 

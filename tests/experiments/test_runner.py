@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from mqa_lib import rtdetr
+from mqa_lib.__main__ import main
 from mqa_lib.experiments import compare, read_grid, runner
 from mqa_lib.rtdetr import evaluate
 from mqa_lib.rtdetr import train as trains
@@ -95,6 +96,18 @@ def test_a_grid_that_is_done_says_so_and_nothing_else(tmp_path):
     file, said = write_grid(tmp_path), []
     run(file)
     assert run(file, said) == [] and said == ["small: 4 runs, 4 of them done."]
+
+
+def test_the_table_at_the_end_has_no_runs_of_an_older_grid(tmp_path, monkeypatch, capsys):
+    file = write_grid(tmp_path)
+    command = ["compare", str(file), "--records", str(tmp_path / "records"), "--work", str(tmp_path / "work")]
+    monkeypatch.setattr(runner, "_train", training())
+    assert main([*command, "--slice", "0"]) == 0 and "|" not in capsys.readouterr().out
+    assert main(command) == 0 and capsys.readouterr().out.count(" | 3 | 21 | ") == 4
+    write_grid(tmp_path, GRID.replace("epochs: 3", "epochs: 2"))
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert said.count(" | 2 | 14 | ") == 4 and " | 3 | 21 | " not in said
 
 
 def test_a_run_says_its_best_epoch(tmp_path):
