@@ -78,7 +78,9 @@ def _draw_boxes(ax: Any, boxes: Sequence[_Box], shape: tuple[int, ...]) -> None:
         start = max(0.0, min(left, width - long))
         lines = [y for y in (top - 1 - 2 * letter, bottom + 0.5) if 0 <= y <= height - 2 * letter]
         free = [y for y in lines if not any(_meet((start, start + long, y), name, letter) for name in taken)]
-        y = next(iter((*free, *lines)), top + 1)  # a box from edge to edge has its name inside
+        # A box from edge to edge, or outside, has its name inside the picture.
+        inside = max(0.0, min(top + 1, height - 2 * letter))
+        y = next(iter((*free, *lines)), inside)
         taken.append((start, start + long, y))
         ax.text(start, y, label, color="white", fontsize=6.5, va="top", ha="left")
 

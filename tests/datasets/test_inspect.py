@@ -93,6 +93,14 @@ def test_boxes_lie_in_the_sheet_where_the_labels_say_and_bad_ones_are_told_apart
     assert boxes[0][0][:4] == pytest.approx((96, 60, 144, 180))
 
 
+def test_a_box_in_pixels_far_outside_is_still_marked_in_its_picture(tmp_path):
+    data = Path(shutil.copytree(BUNDLED, tmp_path / "set"))
+    (data / "labels/train/000000.txt").write_text("0 64 64 12 12\n")
+    first = contact_sheet.sheet(yolo.validate(data), 2).axes[0]
+    assert [text.get_text() for text in first.texts] == ["\u2717 key"]
+    assert all(0 <= place <= 128 for place in first.texts[0].get_position())
+
+
 def test_a_sheet_takes_its_pictures_from_all_of_a_split_and_its_sentence_counts_all(drawn):
     report = yolo.validate(BUNDLED)
     contact_sheet.sheet(report, 4)
