@@ -215,7 +215,7 @@ def _judge_tensor(exercise: Exercise, answer: Tensor, expected: Tensor) -> Verdi
 def _symptom(answer: Tensor, expected: Tensor, dtype: torch.dtype) -> str:
     if not answer.isfinite().all():
         share = (~answer.isfinite()).double().mean().item()
-        return f"{share:.0%} of the numbers are not finite; is something divided by zero?"
+        return f"{share:.0%} of the numbers are not finite; is something divided by zero, or 0 times something endless?"
     if not dtype.is_floating_point and expected.is_floating_point():
         return f"the numbers are {dtype}, which has no place for fractions."
     expected = expected.double()

@@ -66,7 +66,7 @@ ENTROPY = Exercise(
     difficulty=2,
 )
 
-_KEY = "where its key lies"
+_KEY = "where its coloured key lies"
 LOST = Exercise(
     task="On what does it depend whether a lock goes wrong at kv_stride 2?",
     hint="split the locks by a guess and compare the share that is right on both sides.",

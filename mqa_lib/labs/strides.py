@@ -72,9 +72,9 @@ class StrideLab(base.Lab):
         return {
             f"stride {row['kv_stride']}": {
                 "locks named right": row["right"],
-                "strongest key on\nthe lock's key": row["found"],
+                "strongest key on\nthe coloured key": row["found"],
                 "entropy, of\nthe most possible": row["entropy"] / row["most_entropy"],
-                "cells that are\nin some key": used_cells(row["kv_stride"]),
+                "the map's cells in\nsome key": used_cells(row["kv_stride"]),
             }
             for row in counted()
             if row["step"] == self.step
@@ -96,19 +96,15 @@ class StrideLab(base.Lab):
         row = next(
             row for row in counted() if row["step"] == self.step and row["kv_stride"] == self.kv_stride.value
         )
-        unseen = (
-            " In training no shape lay between the keys' centres of stride 2; only stride 1 treats all cells alike."
-            if self.step != probe.STEP
-            else ""
-        )
+        unseen = " In training shapes lay on every second cell only." if self.step != probe.STEP else ""
         verdict = "right" if named == right else f"wrong, it is {right}"
         return (
-            f"This lock is a {self.pair.shape} and is named {named}: {verdict}. Head {self.chosen_head} reads most"
-            f" ({best.share:.0%}) at a key centred {distance:.0f} pixels from its own; its weights have {bits:.1f} of"
-            f" {self.seen.uniform_entropy:.1f} bits. Counted over {row['locks']:,} locks at kv_stride"
-            f" {row['kv_stride']}: {row['right']:.1%} named right; the best head's strongest key lies on the lock's key"
-            f" for {row['found']:.1%} (blindly {row['chance']:.1%}). One training a stride, so small differences are"
-            f" no finding.{unseen}"
+            f"This lock is a {self.pair.shape} and is named {named}: {verdict}. What head {self.chosen_head} reads most"
+            f" ({best.share:.0%}) lies {distance:.0f} pixels from the lock's coloured key; its weights have {bits:.1f}"
+            f" of {self.seen.uniform_entropy:.1f} bits. Counted over {row['locks']:,} locks at kv_stride"
+            f" {row['kv_stride']}: {row['right']:.1%} named right; the best head's strongest key lies within"
+            f" {probe.REACH} pixels of the coloured key for {row['found']:.1%} (blindly {row['chance']:.1%}). One"
+            f" training a stride, so small differences are no finding.{unseen}"
         )
 
     def rows(self) -> str:
@@ -136,7 +132,7 @@ class StrideLab(base.Lab):
             )
             for row in counted()
         ]
-        said = f"A key is right if it is centred within {probe.REACH} pixels of the middle of the lock's own key."
+        said = f"A key is right if it is centred within {probe.REACH} pixels of the middle of the lock's coloured key."
         return base.html_table(titles, lines, said)
 
     def named(self) -> tuple[str, str]:

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from mqa_lib.plots.attention import colour_bar, draw_picture, draw_weights, outline, weight_scale
 from mqa_lib.plots.style import BLACK, BLUE, GREEN, ORANGE, SKY, figure
 from mqa_lib.record import AttentionRecord, Rectangle
 
-_PLACES = ((0.01, 0.05, 0.28, 0.83), (0.3, 0.05, 0.31, 0.83), (0.83, 0.1, 0.16, 0.76))
+_PLACES = ((0.01, 0.05, 0.28, 0.83), (0.3, 0.05, 0.31, 0.83), (0.82, 0.1, 0.165, 0.76))
 
 
 def stride_figure(
@@ -38,7 +39,7 @@ def stride_figure(
     draw_picture(axes[0], record, query)
     _cover(axes[0], record)
     rows, columns = record.key_grid
-    axes[0].set_title(f"{rows} × {columns} keys; grey: in no key", fontsize=10)
+    axes[0].set_title(f"dots: {rows} × {columns} keys; grey: in no key", fontsize=10)
     maps = record.rows(query)
     scale = weight_scale(maps[head : head + 1])
     draw_weights(axes[1], record, maps[head], query, scale)
@@ -89,6 +90,7 @@ def _bars(ax: Any, counts: Mapping[str, Mapping[str, float]], now: str) -> None:
         for place, value in zip(places, values, strict=True):
             mark = (value, place + offset)
             ax.annotate(f"{value:.0%}", mark, (4, 0), textcoords="offset points", va="center", fontsize=8.5)
-    ax.set(yticks=places, yticklabels=kinds, xlim=(0, 1.2), ylim=(len(kinds) - 0.5, -0.5), xticks=(0, 0.5, 1))
+    ax.set(yticks=places, yticklabels=kinds, xlim=(0, 1.3), ylim=(len(kinds) - 0.5, -0.5), xticks=(0, 0.5, 1))
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.grid(False, axis="y")
     ax.legend(loc="upper center", bbox_to_anchor=(0.25, 1.2), ncols=3, fontsize=8.5, handlelength=1)

@@ -18,9 +18,9 @@
 # Here you guess first where a trained layer looks, then see it, move around in it, and put it to the test.
 #
 # **What you need:** [notebook 2](02_derive_the_formula.ipynb). A **query** is what a place asks, a **key** what a place
-# offers, and a place reads another with the **weight** $\mathrm{softmax}(q \cdot k / \sqrt{d})$, where $d$ is the
-# length of $q$ and $k$. The weights of a query sum to 1. A **head** is one set of queries. In Mobile MQA all heads
-# share one set of keys, and `kv_stride` says how much coarser the grid of keys is than the map.
+# offers, and a place reads another with the **weight** $\mathrm{softmax}(q \cdot k / \sqrt{d_k})$. The weights of a
+# query sum to 1. A **head** is one set of queries. In Mobile MQA all heads share one set of keys, and `kv_stride` says
+# how much coarser the grid of keys is than the map.
 #
 # **What you will have:** maps that you can read with their scale and their limits; a count in place of a pretty
 # picture; a test whether what is read matters; what down-sampling the keys lost, and where; and a page with the
@@ -31,14 +31,14 @@
 
 # %%
 import json
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from IPython.display import Markdown
 
-from mqa_lib import exercises, explorer, labs, plots, probe, record, rtdetr
+from mqa_lib import cost, exercises, explorer, labs, plots, probe, record, rtdetr
 from mqa_lib.datasets import keys_and_locks
 
 # %% [markdown]
@@ -46,7 +46,6 @@ from mqa_lib.datasets import keys_and_locks
 
 # %%
 SEED, PICTURES = 0, 64
-NEAR = 6  # pixels: "at the key" means at most this far from its middle, down and across
 HOME = Path(plots.__file__).parents[2]
 
 # %%
@@ -58,10 +57,10 @@ print(exercises.minutes("04"))
 # %% [markdown]
 # ## 1 · Something worth looking at
 #
-# In Keys & Locks, a filled shape is a key, a white outline is a lock, and a lock's class is the colour of the
-# key of the same shape, wherever that is. The probe of [notebook 1](01_see_it_first.ipynb) has to name that
-# colour at the lock, and only attention can bring it there. Notebook 1 trained it before your eyes; here we load one
-# that was trained in the same way, with keys at every second cell:
+# In Keys & Locks a white outline is a lock, and its class is the colour of the filled shape of the same form, its
+# *coloured key*, wherever that is. (A *key* alone is always the attention's.) The network of
+# [notebook 1](01_see_it_first.ipynb), from here on the *probe*, has to name that colour at the lock, and only attention
+# can bring it there. We load one that was trained as in notebook 1, with `kv_stride=2`:
 
 # %%
 halved = probe.load(2)
@@ -123,9 +122,7 @@ exercises.check("04-where", prediction)
 # </details>
 #
 # Now for one picture. One lock is chosen below, and the cell at its middle is outlined. That cell asks. **Which key
-# will it read?** Count in cells of the grid of keys, which has half as many rows and columns as the map, beginning
-# with 0 at the top left. (A cell is drawn around the middle of what it sees. The first one has the first pixel
-# there, so that it sticks out of the picture by a half, and a strip at the right and lower edge is left.)
+# will it read?** Rows and columns of the 8 × 8 keys count from 0 at the top left.
 
 # %%
 chosen = validation.scenes[0].pairs[0]
@@ -134,35 +131,35 @@ guessing = explorer.show(looked, query=query, guess=True)
 
 # %% [markdown]
 # **Click where you think that it looks**, or move with the arrow keys and press Enter. Only then the maps appear.
-# Without a kernel, write your guess into the next cell as (row, column); the one that stands there is the middle.
+# Where nothing can be clicked, write your guess into the next cell in place of (4, 4), as (row, column).
 
 # %%
-GUESS, clicked = (4, 4), getattr(guessing, "guess", -1)
+GUESS, clicked = (4, 4), getattr(guessing, "guess", -1)  # -1: nothing was clicked
 if clicked >= 0:
     GUESS = divmod(clicked, looked.key_grid[1])
 
 # %% [markdown]
-# Here is what each head reads there, beside the key that it reads most:
+# The right key is the one whose middle lies nearest to that of the coloured key. What does each head read of your
+# key, and of the right one?
 
 # %%
-guessed = looked.rows(query)[:, GUESS[0], GUESS[1]]
-for head, share in enumerate(guessed):
-    best = looked.top(query, head, 1)[0]
-    print(
-        f"head {head}: your key {share:6.1%}, its strongest key (row {best.row}, column {best.column}) {best.share:.1%}"
-    )
+middle = np.array((chosen.key.row, chosen.key.column)) + 0.5  # of a pixel, as records count
+own = int(np.abs(looked.key_centres() - middle).max(axis=1).argmin())
+print(f"the right key: row {own // looked.key_grid[1]}, column {own % looked.key_grid[1]}")
+for head, shares in enumerate(looked.rows(query)):
+    print(f"head {head}: of your key {shares[GUESS]:6.1%}, of the right one {shares.flat[own]:6.1%}")
 
 # %% [markdown]
-# And here it is as a picture. The upper maps lie on the picture, the lower ones are the bare grid. The dotted
-# line in the colour bar is where every key would be if the head chose nothing. The number of **bits** above
-# each map is its entropy: 0 when a head reads one key only, and the larger number when it reads all alike.
+# And here it is as a picture, the right key framed in orange. Maps, colour bar and bits are those of notebook 1. (The
+# dark strip at the right and lower edge: a key is drawn around the middle of what it sees, and the first one has the
+# first pixel there.)
 #
 # > **Attention is not explanation.** A weight says what is *mixed in* at this layer. It does not say that the answer
-# > hangs on it, nor what the key had gathered before from other places. Sections 6 and 7 test the one and the other;
-# > until then, a bright cell is a hint and no reason.
+# > hangs on it: section 6 tests that. Nor does it say what the key had gathered before from other places: section 7
+# > shows it. Until then, a bright cell is a hint and no reason.
 
 # %%
-plots.show(plots.explorer_figure(looked, query), plots.explorer_alt(looked, query))
+plots.show(plots.explorer_figure(looked, query, target=own), plots.explorer_alt(looked, query))
 
 # %% [markdown]
 # ## 3 · The explorer
@@ -170,15 +167,16 @@ plots.show(plots.explorer_figure(looked, query), plots.explorer_alt(looked, quer
 # Now move the query yourself. Point anywhere on the picture, and every map follows; a click locks the query, so that
 # you can look at the maps, and another frees it. Arrow keys move it. Before each of these, say what you expect:
 #
-# 1. Go from lock to lock with the buttons. Does the same head find the key each time? The count beneath says how much
-#    of its reading the best head puts on the right key, over all locks of the picture.
-# 2. Point at a *key*, then at the bare background. What do they read, and how decided are they (the bar under a head)?
-# 3. Set the direction to "who reads a key" and point at a coloured shape. Who reads it?
-# 4. Raise the temperature. That is no longer the layer, and the page says so; what happens to the entropy?
-# 5. Ask the kernel, at the bottom, to hide the strongest keys from this place: does the answer change?
+# 1. Go from lock to lock with the buttons. Does the same head find the right key each time?
+# 2. Point at a *coloured key*, then at the bare background. What do they read, and how decided are they (the bar under
+#    a head)?
+# 3. Set the direction to "who reads a key" and point at a coloured key. Who reads it?
+# 4. Raise the temperature, which divides the scores. That is no longer the layer, and the page says so; what happens
+#    to the entropy?
+# 5. Ask the kernel, at the bottom, to hide the keys that this place reads most. How probable is the right colour then,
+#    and how probable if as many others are hidden?
 #
-# Everything but the last is computed in your browser, from the queries and keys in the record. Without a running
-# notebook you see the picture beneath instead: the second lock, where the explorer starts.
+# Everything but the last is computed in your browser. Where it does not run you see a picture: the star's lock.
 
 # %%
 pairs = validation.scenes[0].pairs
@@ -194,13 +192,13 @@ exercises.quiz("04-weight")
 # %% [markdown]
 # ## 4 · One picture proves nothing
 #
-# A single map may be luck, or chosen because it is pretty. So we count, over all locks of many pictures: how
-# often does the strongest key of a head lie at the matching key? And how often would a key drawn blindly?
-# Keys at every second cell are twice as far apart as "near" allows, and each shape lies on the middle of one.
-# So a hit is the very key of the cell in which the shape lies.
-
+# A single map may be luck, or chosen because it is pretty. So we count over all locks of many pictures. A **hit**:
+# the middle of a head's strongest key lies at most `NEAR` pixels from the middle of the lock's coloured key, down and
+# across. Keys are 12 pixels apart, and every shape lies on the middle of one, so just one key of the 64 is a hit. How
+# often does each head hit, and how often would a key drawn blindly?
 
 # %%
+NEAR = 6
 hits = explorer.at_the_key(halved, validation.scenes, pictures, NEAR)
 for head, share in enumerate(hits.heads):
     print(f"head {head}: {share:.0%} of {len(hits.found)} locks; blindly {hits.blindly:.1%}")
@@ -210,8 +208,8 @@ for head, share in enumerate(hits.heads):
 
 # %%
 Markdown(
-    f"Head {hits.best_head} finds the key for {hits.best:.0%} of the locks, the weakest for {hits.heads.min():.0%}, "
-    f"and at least one head for {hits.any_head:.0%}. {(hits.heads > 0.5).sum()} of {len(hits.heads)} heads find it for "
+    f"Head {hits.best_head} hits for {hits.best:.0%} of the locks, the weakest for {hits.heads.min():.0%}, "
+    f"and at least one head for {hits.any_head:.0%}. {(hits.heads > 0.5).sum()} of {len(hits.heads)} heads hit for "
     "more than half of the locks: these do much the same work. Other seeds were not run."
 )
 
@@ -219,7 +217,7 @@ Markdown(
 # ## 5 · How sharply does it choose?
 #
 # The **entropy** of a query's weights is low when it reads few keys. With $N$ keys it is at most $\log_2 N$
-# bits, the dashed line: then all are read alike and nothing was chosen.
+# bits: then all are read alike and nothing was chosen.
 #
 # ### Exercise 04-entropy · implement · 5 min · ●●○
 #
@@ -252,17 +250,19 @@ exercises.check("04-entropy", entropy)
 #     return -torch.xlogy(weights, weights).sum(-1) / torch.log(torch.tensor(2.0))
 # ```
 #
-# With $N$ equal weights every term is $\frac1N \log_2 N$, and $N$ of them make $\log_2 N$: the dashed line.
+# With $N$ equal weights every term is $\frac1N \log_2 N$, and $N$ of them make $\log_2 N$.
 # </details>
 #
-# Now all queries of the picture above. A bar holds the middle four fifths of a head's queries:
+# Now all 256 queries of the picture above. The dot is a head's median query, and the bar holds the middle four fifths
+# of them:
 
 # %%
-plots.show(plots.entropy_figure([looked], ["kv_stride 2"]), plots.entropy_alt([looked], ["kv_stride 2"]))
+plots.show(plots.entropy_figure([looked], ["probe"]), plots.entropy_alt([looked], ["probe"]))
 
 # %% [markdown]
-# Only locks were graded in training; at all other cells the probe may read whatever it likes. Do the locks
-# choose more sharply than the rest? We pool the locks of all pictures, and all other cells:
+# Most queries read nearly all alike, and the bars reach down to 0. Only locks were graded in training; at all other
+# cells the probe may read whatever it likes. Do the locks choose more sharply? We pool the locks of all pictures, and
+# all other cells:
 
 # %%
 at_locks, elsewhere = [], []
@@ -276,18 +276,32 @@ for scene, picture in zip(validation.scenes, pictures, strict=True):
 # The medians over all heads:
 
 # %%
-for name, bits in (("at the locks", at_locks), ("at all other cells", elsewhere)):
-    middle = np.median(np.concatenate(bits, axis=1))
-    print(f"{name}, over {PICTURES} pictures: median entropy {middle:.2f} bits")
+medians = [np.median(np.concatenate(bits, axis=1)) for bits in (at_locks, elsewhere)]
+print(
+    f"median entropy over {PICTURES} pictures: {medians[0]:.2f} bits at the locks, {medians[1]:.2f} elsewhere"
+)
+assert medians[0] < 0.5 and medians[1] > 5
 
 # %% [markdown]
 # ## 6 · Does it matter?
 #
-# A strong weight need not be a reason. Here is a test that could fail: we paint over the cells that the
-# strongest key is made from, and see whether the answer, the colour that the network names at the lock, is
-# still right. As a control we paint over as large a part around a key drawn blindly. A part that touches the
-# lock itself is left out, for painting over the question proves nothing.
+# A strong weight need not be a reason. Here is a test that could fail: we paint over the cells that the strongest key
+# is made from. Does the network still name the right colour at the lock? First on the picture from above:
 
+# %%
+covered = explorer.evidence.paint(pictures[0], looked.footprint(looked.top(query, hits.best_head, 1)[0].key))
+both = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) for picture in (pictures[0], covered)])
+with torch.no_grad():
+    answers = halved(both / 255).flatten(2)[..., query].argmax(1)
+names = [list(keys_and_locks.COLOURS)[answer] for answer in answers]
+titles = [f"the {chosen.shape} lock is named {name}" for name in names]
+shown = plots.scenes([pictures[0], covered], titles=titles, columns=2)
+plots.show(shown, f"A picture, {titles[0]}; the same with a coloured key painted over, {titles[1]}.")
+
+# %% [markdown]
+# One picture proves nothing, whatever it shows: a guess is right for one lock in four. So on all pictures, and as a
+# control with as large a part painted over around a key drawn blindly. A part that touches the lock itself is left out,
+# for painting over the question proves nothing; so both counts are of a few locks less.
 
 # %%
 painted = explorer.painted_over(halved, validation.scenes, pictures, hits.best_head, SEED)
@@ -309,7 +323,7 @@ Markdown(
 #
 # The map marks a cell, but a cell is not all that a key knows. Convolutions ran before the layer, and one
 # more made the key. So a key was made from the purple cells, and a change anywhere in the orange part can
-# change it:
+# change it (both end at the edge of the picture):
 
 # %%
 strongest = looked.top(query, hits.best_head, 1)[0].key
@@ -323,8 +337,8 @@ plots.show(plots.reach_figure(looked, strongest, reach), plots.reach_alt(looked,
 # %% [markdown]
 # ## 8 · What down-sampling loses
 #
-# With `kv_stride=2` a quarter of the keys is left, and with 4 fewer still. Three probes, trained alike but for the
-# stride, come with the course:
+# With `kv_stride=2` a quarter of the keys is left, and with 4 fewer still: 25 and not 16, because the layer, like
+# timm's, pads a stride of 4 by two cells. Three probes, trained alike but for the stride, come with the course:
 
 # %%
 probes = {f"kv_stride {n}": probe.load(n) for n in probe.STRIDES}
@@ -335,7 +349,8 @@ strides = {
 print({name: f"{seen.k.shape[1]} keys" for name, seen in strides.items()})
 
 # %% [markdown]
-# The same lock of the same picture in all three. Where do the maps disagree?
+# The same lock of the same picture in all three. Where do the maps disagree? (A bright square need not lie on the
+# coloured key: a cell beside a shape sees a part of it, and a head may read its colour there.)
 
 # %%
 place = (chosen.lock.row, chosen.lock.column)
@@ -343,29 +358,30 @@ figure = plots.same_pixel_figure(list(strides.values()), list(strides), *place)
 plots.show(figure, plots.same_pixel_alt(list(strides.values()), *place))
 
 # %% [markdown]
-# In the explorer `kv_stride` switches between them at the same place, and "beside it" shows two next to each other:
+# In the explorer `kv_stride` switches between them at the same place, and "beside it" shows two next to each other. Its
+# "right key" is the single one in the middle of the shape. At stride 1 the heads read a cell beside that, so the lab
+# further down lets a key count that lies within 9 pixels.
 
 # %%
 strides_view = explorer.show(list(strides.values()), query=query, pairs=pairs)
 
 # %% [markdown]
-# A bright square need not lie on the key itself: a cell beside a shape sees a part of it, and a head may read its
-# colour there. Two heads can be compared by their entropy. Can two strides?
+# Two heads can be compared by their entropy. Can two strides?
 
 # %%
 exercises.quiz("04-bits")
 
 # %% [markdown]
-# Now the price. The lab shows one lock through each layer, and what was counted over many. **Predict before you move
-# anything:** at which stride do the answers suffer? Look first with the shapes *where they lay in training*, then
-# with shapes *on every cell, also between*. Find a lock that goes wrong.
+# Now the price. In training all shapes lay on every second cell. The lab shows one lock through each layer, and what
+# was counted over many. **Predict before you look:** at which stride do the answers suffer when the shapes lie *where
+# they lay in training*, and at which when they lie *on every cell, also between*? The dots are the middles of the keys;
+# the last bars say how much of the map is in the 3 × 3 cells of some key.
 
 # %%
-labs.stride_lab(kv_stride=2)
+labs.stride_lab(kv_stride=2, picture=1, lock=1, places="on every cell, also between")
 
 # %% [markdown]
-# In training all shapes lay on every second cell, just where a key with `kv_stride=2` is centred. There next to
-# nothing is lost. Elsewhere something breaks, but not with every stride:
+# Where the shapes lay in training next to nothing is lost. Elsewhere something breaks, but not with every stride:
 
 # %%
 anywhere = probe.draw(PICTURES, seed=10_000, split="val", step=probe.CELL)
@@ -389,8 +405,9 @@ for name, model in probes.items():
 # ### Exercise 04-lost · investigate · 8 min · ●●●
 #
 # At `kv_stride 2` about half of the locks go wrong. **On what does it depend whether one does?** One of "where the
-# lock lies", "where its key lies", "how far apart the two are". `right["kv_stride 2"]`, `lock_cells` and `key_cells`
-# hold what you need, one row for each lock; a key is centred on every cell whose row and column are even.
+# lock lies", "where its coloured key lies", "how far apart the two are". `right["kv_stride 2"]`, `lock_cells` and
+# `key_cells` (of the coloured keys) hold what you need, one row for each lock. At this stride a key is centred on every
+# cell whose row and column are even.
 
 # %%
 answer = None  # one of the three
@@ -406,7 +423,7 @@ exercises.check("04-lost", answer)
 #
 # <details><summary>Hint 2</summary>
 #
-# `(key_cells % 2 == 0).all(axis=1)` is true where the shape lies on a cell that has a key. Make the same of
+# `(key_cells % 2 == 0).all(axis=1)` is true where the coloured key lies on a cell that has a key. Make the same of
 # `lock_cells`, and of the distance.
 # </details>
 #
@@ -416,7 +433,7 @@ exercises.check("04-lost", answer)
 # apart = np.abs(lock_cells - key_cells).max(axis=1)
 # halves = {
 #     "where the lock lies": (lock_cells % 2 == 0).all(axis=1),
-#     "where its key lies": (key_cells % 2 == 0).all(axis=1),
+#     "where its coloured key lies": (key_cells % 2 == 0).all(axis=1),
 #     "how far apart the two are": apart <= np.median(apart),
 # }
 # ok = right["kv_stride 2"]
@@ -426,39 +443,44 @@ exercises.check("04-lost", answer)
 # Queries stay at full resolution, so a lock may lie anywhere. It is the keys that were thinned out.
 # </details>
 #
-# Keys on the grid against keys between:
+# Coloured keys on the grid against those between:
 
 # %%
 on_grid = (key_cells % 2 == 0).all(axis=1)
 for name, ok in right.items():
     print(
-        f"{name}: {ok[on_grid].mean():.0%} right with the key on an even cell, {ok[~on_grid].mean():.0%} otherwise"
+        f"{name}: {ok[on_grid].mean():.0%} right with the coloured key on an even cell, {ok[~on_grid].mean():.0%} else"
     )
 
 # %%
 ok = right["kv_stride 2"]
 assert ok[on_grid].mean() > 0.9 and ok[~on_grid].mean() < 0.4 and right["kv_stride 1"].mean() > 0.95
+centres = np.array([cost.key_centre(at, 4) for at in range(strides["kv_stride 4"].key_grid[0])])
+in_a_key = {int(row) for row in (centres[:, None] + (-1, 0, 1)).flat}
+assert set(range(probe.GRID)) - in_a_key == {1, 5, 9, 13} and probe.REACH == 9
 
 # %% [markdown]
 # Down-sampling kept all that the training asked for, and nothing else: a shape between two keys comes out at about
 # the level of a guess. With all keys the probe gets on with places it was never shown. **That is not a law about
 # strides.** With shapes everywhere in training, a stride-2 layer could learn more; that was not trained here. It says
-# where to look when yours fails: at things small against the distance of the keys, and at places never trained.
+# where to look when yours fails: at things small against the distance of the keys, and at places never trained. (Stride
+# 4 fares alike here, because the rows and columns that are in none of its keys, 1, 5, 9 and 13, are odd ones.)
 
 # %% [markdown]
 # ## 9 · A detector
 #
 # Now RT-DETR. The small one that comes with the course has three layers with attention over a grid: two of
 # Mobile MQA in its backbone, and **AIFI**, the multi-head attention that RT-DETR has anyway, on its coarsest
-# map. We look at all three. (Its decoder has attention, too, but that reads a few points and not a grid. The explorer
-# below shows these.)
+# map. We look at all three. (Its *decoder*, which makes boxes of the maps, has attention, too, but that reads a few
+# points and not a grid. The explorer below shows them, and notebook 5 what they are.)
 
 # %%
 detector = rtdetr.load(HOME / "data/weights/rtdetr-nano-mobile-mqa.safetensors")
 scenes, photos = zip(*keys_and_locks.stream(SEED, PICTURES, "val"), strict=True)
 
 # %% [markdown]
-# The pictures are the validation pictures that come with the course, which the detector was not trained on.
+# The pictures are from the validation split, which the detector was not trained on. A layer is named after its row in
+# the model file, which is the subject of notebook 5:
 
 # %%
 layers = record.capture(detector, photos[0], size=scenes[0].size)
@@ -466,17 +488,32 @@ for seen in layers:
     print(f"{explorer.layer_name(seen)}, {seen.key_bytes:,} bytes of keys")
 
 # %% [markdown]
-# What a detector was trained on is written in the card beside its weights, and the record takes it from there:
+# The second layer does not down-sample. What a detector was trained on is written in the card beside its weights, and
+# the record takes it from there:
 
 # %%
 Markdown(f"**What these weights are:** {layers[0].weights_are}")
 
 # %% [markdown]
-# The same lock in all three layers. Note how large a cell is in each: the coarser the map, the less a cell
-# can say where. Each row has its own scale.
+# "Densely" is much the probe's task: before the detector was trained, the first two layers' maps had to say for each
+# cell what lies there. A cell is taken there as a square of 8 × 8 pixels (then 16 × 16). The square that holds a lock's
+# middle was always graded, one on the lock's edge was not. So we ask at the former. (The maps draw it half a cell
+# further up and left.)
+
 
 # %%
-spot = (scenes[0].pairs[0].lock.row, scenes[0].pairs[0].lock.column)
+def graded(lock):
+    return replace(lock, row=lock.row // 8 * 8, column=lock.column // 8 * 8)
+
+
+lock = graded(scenes[0].pairs[0].lock)
+spot = lock.row, lock.column
+
+# %% [markdown]
+# The blue disc at the upper left is the coloured key of this lock. Which layer reads it, with which heads? Note how
+# large a cell is in each: the coarser the map, the less a cell can say where. Each row has its own scale.
+
+# %%
 titles = [f"{seen.layer.removesuffix('.attn')}: {seen.kind}" for seen in layers]
 plots.show(plots.same_pixel_figure(layers, titles, *spot), plots.same_pixel_alt(layers, *spot))
 
@@ -492,9 +529,9 @@ for number, seen in enumerate(layers):
 
 # %% [markdown]
 # Behind the first attention a key can know of everything, so that the place of a bright cell says little about
-# what is read there. And the explorer, with everything that this detector has: its layers (the place stays when
-# the layer changes; "beside it" puts AIFI next to Mobile MQA), and at the bottom the points at which its decoder
-# read the picture for a detection. Guess before you choose one: do the points lie on the object, or on its edge?
+# what is read there. Now the explorer: the place stays when the layer changes, "beside it" puts AIFI next to Mobile
+# MQA, and at the bottom are the points at which the decoder read the picture for a detection. Guess before you choose
+# one: do the points lie within the object, or on its edge?
 
 # %%
 place_in_layer = layers[0].query_at(*spot)
@@ -502,47 +539,29 @@ found = explorer.look(detector, photos[0], "a validation picture", size=scenes[0
 detector_view = explorer.show(found, query=place_in_layer, pairs=scenes[0].pairs, model=detector)
 
 # %% [markdown]
-# What each head chooses, over all places of this one picture:
+# Again we count, over all pictures. From one key of the first two layers to the next it is 16 pixels, and a shape may
+# lie anywhere between, so a hit may be 16 pixels off here.
 
 # %%
-names = [f"{seen.layer.removesuffix('.attn')} {seen.kind}" for seen in layers]
-plots.show(plots.entropy_figure(layers, names), plots.entropy_alt(layers, names))
-
-# %% [markdown]
-# Again we count, over all pictures. From one key of the detector's first layer to the next it is 16 pixels, and a
-# shape may lie anywhere between, so "near" is 16 pixels here.
-
-# %%
-detected = [explorer.at_the_key(detector, scenes, photos, 16, layer) for layer in range(len(layers))]
-for name, counted in zip(names, detected, strict=True):
+asked = [
+    replace(scene, pairs=tuple(replace(pair, lock=graded(pair.lock)) for pair in scene.pairs))
+    for scene in scenes
+]
+detected = [explorer.at_the_key(detector, asked, photos, 16, layer) for layer in range(len(layers))]
+for name, counted in zip(titles, detected, strict=True):
     print(
         f"{name}: best head {counted.best:.0%} of {len(counted.found)} locks, blindly {counted.blindly:.0%}"
     )
 
 # %% [markdown]
-# A number far above the blind one is no wonder where a block was trained for it: the card says that the backbone learnt
-# "densely" first, which is to name the colour at every lock, the probe's task. A number near the blind one does not say
-# that a layer fails: nobody asked it to look there, and the decoder has attention of its own.
-#
-# One thing hides in this count. It asks the cell that is centred nearest to the lock. That training asked another
-# one: it cut the picture into squares of 8 pixels and took the square that the lock's middle fell in. So we count
-# apart the locks for which the two are the same cell, and the others:
+# A number far above the blind one is no wonder where a layer was trained for it. A number near the blind one does not
+# say that a layer fails: the first may have brought the colour already, and the decoder has attention of its own. And
+# if we ask the first layer at the cell whose middle lies nearest to the lock's, often a neighbour of the graded one?
 
 # %%
-asked, taught = [], []
-for scene in scenes:
-    for lock in (pair.lock for pair in scene.pairs):
-        asked.append(layers[0].query_at(lock.row, lock.column))
-        taught.append(lock.row // 8 * layers[0].query_grid[1] + lock.column // 8)
-
-# %% [markdown]
-# And the best head of the first layer for each kind:
-
-# %%
-same = np.equal(asked, taught)
-for name, chosen_locks in (("the cell that was trained", same), ("a cell beside it", ~same)):
-    share = detected[0].found[chosen_locks, detected[0].best_head].mean()
-    print(f"asked at {name}: {share:.0%} of {chosen_locks.sum()} locks")
+beside = explorer.at_the_key(detector, scenes, photos, 16)
+print(f"asked at the nearest cell: {beside.best:.0%}; at the graded cell: {detected[0].best:.0%}")
+assert detected[0].best > beside.best + 0.2
 
 # %% [markdown]
 # What a layer does at a place depends on whether it was ever graded there.
@@ -553,14 +572,12 @@ for name, chosen_locks in (("the cell that was trained", same), ("a cell beside 
 # All that you moved around in fits into one file, which opens by a double click, without Python, a kernel or a network:
 
 # %%
-with tempfile.TemporaryDirectory() as folder:
-    page = explorer.export_html(found, Path(folder) / "attention.html")
-    print(
-        f"{page.name}: {page.stat().st_size / 1024:.0f} KiB, the picture and every weight of all three layers"
-    )
+page = explorer.export_html(found, "runs/attention.html", at=spot)
+print(f"{page}: {page.stat().st_size / 1024:.0f} KiB, the picture and every weight of all three layers")
 
 # %% [markdown]
-# Write it to a folder of your own and send it. For your own model and photo it is one line in a terminal:
+# It lies beside this notebook, in the folder `runs`. Open it, and send it. For your own model and photo it is one line
+# in a terminal:
 #
 # ```
 # python -m mqa_lib explore best.pt photo.jpg -o attention.html
@@ -570,7 +587,7 @@ with tempfile.TemporaryDirectory() as folder:
 #
 # ## What you know now
 #
-# - A map is read together with its scale, its uniform level and what a key knows of.
+# - A map is read together with its scale, the level of "all alike" and what a key knows of.
 # - Count over many pictures, beside the blind share, instead of picking a pretty one.
 # - Whether what is read matters is a question of its own: paint it over, beside a control.
 # - Down-sampled keys cost nothing at the places training used, here; between them the answers fell to a guess.
@@ -578,7 +595,7 @@ with tempfile.TemporaryDirectory() as folder:
 #
 # Three questions to take along:
 #
-# 1. A head reads the uniform level everywhere. Is it useless? How would you find out?
+# 1. A head reads all keys alike everywhere. Is it useless? How would you find out?
 # 2. Which control would make the painting test of section 6 stricter?
 # 3. In your own pictures, how large is the smallest thing against the distance of two keys?
 #
@@ -586,7 +603,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 # %% tags=["result"]
 print(
-    f"the best head reads the lock's own key for {hits.best:.0%} of {len(hits.found)} locks (blindly "
+    f"the best head reads the lock's coloured key for {hits.best:.0%} of {len(hits.found)} locks (blindly "
     f"{hits.blindly:.1%}); with it painted over {painted.strongest:.0%} stay right, with a random key "
     f"{painted.control:.0%}; detector {detected[0].best:.0%} (blindly "
     f"{detected[0].blindly:.0%})"

@@ -45,7 +45,7 @@ def test_weights_verdict_and_distance_are_the_probes_own(kv_stride: int) -> None
     strongest = int(weights[lab.chosen_head].argmax())
     centre = lab.seen.key_centres()[strongest]
     key = batch.scenes[3].pairs[1].key
-    assert f"centred {max(abs(centre[0] - key.row), abs(centre[1] - key.column)):.0f} pixels" in lab.say()
+    assert f"lies {max(abs(centre[0] - key.row), abs(centre[1] - key.column)):.0f} pixels" in lab.say()
 
 
 def test_the_bundled_counts_can_be_counted_again() -> None:
@@ -83,5 +83,5 @@ def test_words_and_alt_text_say_the_counts() -> None:
         for what, share in shares.items():
             assert f"{' '.join(what.split())} {share:.0%}" in lab.alt.split(f"{stride}: ")[1]
     (row,) = (each for each in strides.counted() if (each["kv_stride"], each["step"]) == (2, probe.CELL))
-    assert "only stride 1 treats all cells alike" in lab.said.value
+    assert "shapes lay on every second cell only" in lab.said.value
     assert f"{row['right']:.1%} named right" in lab.said.value and f"{row['locks']:,} locks" in lab.said.value
