@@ -68,12 +68,13 @@ def alt(report: yolo.Report) -> str:
 
 
 def _read(file: Path) -> np.ndarray | None:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as image:
             image.thumbnail((_SIDE, _SIDE))
-            return np.asarray(image.convert("RGB"))
+            # Turned as a camera notes, as it will be when it is trained on: the boxes are those of the picture upright.
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except unreadable():
         return None
 

@@ -167,6 +167,8 @@ def _voc_root(path: Path) -> Path | None:
 def _check_size(where: str, picture: Path, size: tuple[float, float]) -> None:
     """Accept a picture of the size that its annotation names; one that cannot be read is named later.
 
+    A picture whose camera notes that it was held upright is read turned, so that is the size that counts.
+
     Raises:
         DataError: It has another size, so that every box would lie elsewhere.
     """
@@ -174,13 +176,15 @@ def _check_size(where: str, picture: Path, size: tuple[float, float]) -> None:
 
     try:
         with Image.open(picture) as image:
-            own, lying = image.size, image.getexif().get(_EXIF_ORIENTATION) in _LYING
+            lying = image.getexif().get(_EXIF_ORIENTATION) in _LYING
+            own = image.size[::-1] if lying else image.size
     except unreadable():
         return
-    if tuple(size) != own and not (lying and tuple(size) == own[::-1]):
+    if tuple(size) != own:
+        turned = ", turned as its camera notes" if lying else ""
         raise DataError(
-            f"{where} says that {picture.name} is {size[0]:g}x{size[1]:g} pixels, and it is {own[0]}x{own[1]}, so all "
-            "its boxes would lie elsewhere. Mend the size, or take the picture that was annotated."
+            f"{where} says that {picture.name} is {size[0]:g}x{size[1]:g} pixels, and it is {own[0]}x{own[1]}{turned}, "
+            "so all its boxes would lie elsewhere. Mend the size, or take the picture that was annotated."
         )
 
 

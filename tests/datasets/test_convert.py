@@ -204,12 +204,19 @@ def test_a_picture_of_coco_that_is_of_another_size_is_named(tmp_path):
         convert.to_yolo(root, tmp_path / "out")
 
 
-def test_a_camera_that_was_held_upright_may_name_the_size_as_it_is_seen(tmp_path):
-    root = write_coco(tmp_path / "coco")
-    seen = Image.Exif()
-    seen[274] = 6
-    Image.new("RGB", (20, 40)).save(root / "train2017/7.png", exif=seen)
-    assert convert.to_yolo(root, tmp_path / "out").path.exists()
+@pytest.mark.parametrize(("stored", "good"), [((20, 40), True), ((40, 20), False)])
+def test_of_a_camera_that_was_held_upright_the_size_of_the_turned_picture_counts(tmp_path, stored, good):
+    """It is the turned one that is trained on, so boxes of the other would lie elsewhere."""
+    root, note = write_coco(tmp_path / "coco"), Image.Exif()
+    note[274] = 6
+    Image.new("RGB", stored).save(root / "train2017/7.png", exif=note)
+    if good:
+        assert convert.to_yolo(root, tmp_path / "out").path.exists()
+    else:
+        with pytest.raises(
+            yolo.DataError, match=r"is 40x20 pixels, and it is 20x40, turned as its camera notes"
+        ):
+            convert.to_yolo(root, tmp_path / "out")
 
 
 def test_what_cannot_be_read_of_coco_is_named(tmp_path):

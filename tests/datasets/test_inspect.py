@@ -93,6 +93,19 @@ def test_boxes_lie_in_the_sheet_where_the_labels_say_and_bad_ones_are_told_apart
     assert boxes[0][0][:4] == pytest.approx((96, 60, 144, 180))
 
 
+def test_a_picture_is_shown_turned_as_its_camera_notes(tmp_path, drawn):
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "train").mkdir(parents=True)
+    note = Image.Exif()
+    note[274] = 6
+    Image.new("RGB", (60, 20)).save(tmp_path / "images/train/a.jpg", exif=note)
+    (tmp_path / "labels/train/a.txt").write_text("0 0.5 0.5 0.5 0.25\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [hen]\n")
+    contact_sheet.sheet(yolo.validate(tmp_path))
+    ((shown, boxes, _),) = drawn
+    assert shown[0].shape == (60, 20, 3) and boxes[0][0][:4] == pytest.approx((5, 22.5, 15, 37.5))
+
+
 def test_a_box_in_pixels_far_outside_is_still_marked_in_its_picture(tmp_path):
     data = Path(shutil.copytree(BUNDLED, tmp_path / "set"))
     (data / "labels/train/000000.txt").write_text("0 64 64 12 12\n")
