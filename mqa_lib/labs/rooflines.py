@@ -127,8 +127,8 @@ class RooflineLab(base.Lab):
             )
 
         return (
-            f"Ridge point {self.ridge:.1f} MACs per byte. As a whole {waits}. {step('Sharing', first, shared)};"
-            f" {step('down-sampling', shared, reduced)}. Source: {self.machine.source}."
+            f"Ridge point {self.ridge:.1f}: {waits}. {step('Sharing', first, shared)};"
+            f" {step('down-sampling', shared, reduced)}."
         )
 
     def rows(self) -> str:
@@ -147,7 +147,10 @@ class RooflineLab(base.Lab):
             )
             for name, each in self.costs.items()
         ]
-        return base.html_table(titles, lines, "Time is summed over the steps, each bound by its own.")
+        caption = "Time is summed over the steps, each bound by its own."
+        return base.html_table(
+            titles, lines, f"{caption} Rates of {self.machine.name}: {self.machine.source}."
+        )
 
     def _as_run(self, layer: Cost) -> Cost:
         """Return the cost with the scores' traffic as part of the activations, if they go through memory."""

@@ -51,7 +51,8 @@ def wiring(
         _words(
             ax, middle, _OUT - 0.05, f"heads side by side, {n:,} × {num_heads * key_dim}\nWᴼ → {n:,} × {dim}"
         )
-        _words(ax, middle, _OWN + _TALLEST / 2 + 0.2, f"q   {num_heads} × {n:,} × {key_dim}")
+        beside = {"ha": "left", "color": BLUE}  # left of the arrows that come down from the map
+        _words(ax, -0.6, _MAP + 0.32, f"q   {num_heads} × {n:,} × {key_dim}", **beside)
         told.append(
             f"{name}: {num_heads} heads of q with {n} tokens read from {kv_heads} of k and v with {tokens} tokens"
         )
@@ -69,6 +70,7 @@ def _arrow(ax: Any, start: tuple[float, float], end: tuple[float, float]) -> Non
     ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": _LINE, "linewidth": 1})
 
 
-def _words(ax: Any, x: float, row: float, text: str) -> None:
+def _words(ax: Any, x: float, row: float, text: str, **look: str) -> None:
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-    ax.text(x, -row, text, ha="center", va="center", fontsize=9.5, bbox=ground, zorder=4)
+    style = {"ha": "center", "va": "center", "fontsize": 9.5, "bbox": ground, "zorder": 4}
+    ax.text(x, -row, text, **(style | look))

@@ -551,8 +551,8 @@ Markdown("\n".join(rows))
 # %% [markdown]
 # ### The three layers
 #
-# All three once more, drawn from the sizes of this notebook. A box is as high as its number of tokens, and a line says
-# which query head reads from which keys and values:
+# All three once more, drawn from the sizes of this notebook: queries blue, keys orange, values green. A box is as high
+# as its number of tokens, and an arrow says which query head reads from which keys and values:
 
 # %%
 plots.show(*plots.wiring(DIM, SIZE, SIZE, NUM_HEADS, KEY_DIM, KV_STRIDE))

@@ -80,7 +80,7 @@ def test_this_machine_is_measured_once_and_said_to_be(monkeypatch: pytest.Monkey
     lab.device.value = rooflines.HERE
     lab.sliders["size"].value = 40
     assert len(asked) == 1 and lab.ridge == 3.5
-    assert "measured just now" in lab.said.value
+    assert "measured just now" in lab.table.value
 
 
 @pytest.mark.parametrize("device", cost.DEVICES.values(), ids=lambda device: device.name)
