@@ -95,6 +95,7 @@ def test_a_tensor_is_taken_for_the_result_on_the_exercise_s_inputs():
         (lambda q, k: None, "Does it end with `return`?"),
         (lambda q, k: 3.5, "A tensor is needed and this is float"),
         (lambda q, k: q @ k, "Your function stopped with `RuntimeError: "),
+        (lambda q, k: q @ k, f"Hint: {EXERCISES['03-scale'].hint}"),
         (lambda q: q, r"called with `q` of shape (2, 3, 11, 13), `k` of shape (2, 1, 7, 13)"),
         (lambda q, k: q, "the shape is (2, 3, 11, 13) and must be (2, 3, 11, 7)"),
         (lambda q, k: (q @ k.mT / 0).softmax(-1), "100% of the numbers are not finite"),

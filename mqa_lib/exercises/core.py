@@ -117,7 +117,8 @@ def _judge_function(exercise: Exercise, function: Answer) -> Verdict:
         return Verdict(False, f"Not yet: your function calls {code(unwritten)}, which is not written yet.")
     except Exception as error:  # whatever the reader's code raises is the reader's to see
         said = code(f"{type(error).__name__}: {_words(error)}")
-        return Verdict(False, f"Your function stopped with {said}. It was called with {_told(exercise)}.")
+        called = f"It was called with {_told(exercise)}. Hint: {exercise.hint}"
+        return Verdict(False, f"Your function stopped with {said}. {called}")
     verdict = _judge_result(exercise, result)
     if changed := [name for name, value in given.items() if _differs(value, exercise.inputs[name])]:
         names = " and ".join(code(name) for name in changed)
