@@ -328,7 +328,8 @@ scratch = [record for record in records if record["experiment"]["arm"] == "from-
 if table := experiments.scores(scratch, "right colours"):
     base = max(table)  # stock, if it was run
     display(Markdown(experiments.summary_table(table, base, "right colours")))
-    print(experiments.conclusion(experiments.paired(table, base), "right colours"))
+    said = experiments.conclusion(experiments.paired(table, base), "right colours")
+    print(said or "The other of the two has not been recorded, so this question is open.")
 else:
     print("No run of this arm has been recorded, so this question is open.")
 
