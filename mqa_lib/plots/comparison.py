@@ -5,10 +5,11 @@ from statistics import mean, median
 
 from matplotlib.figure import Figure
 
-from mqa_lib.plots.style import BLACK, PALETTE, figure
+from mqa_lib.plots.style import BLACK, PALETTE, YELLOW, figure
 
 Line = Sequence[tuple[float, float]]
 Interval = tuple[float, float]
+_COLOURS = tuple(colour for colour in PALETTE if colour != YELLOW)  # whose thin lines are not seen on white
 _STYLES = ("-", "--", "-.", ":")
 
 
@@ -25,8 +26,8 @@ def seed_curves(
     """
     fig, ax = figure(width=8.0, height=3.8)
     for index, (name, seeds) in enumerate(lines.items()):
-        colour = PALETTE[index % len(PALETTE)]
-        style = _STYLES[index // len(PALETTE) % len(_STYLES)]
+        colour = _COLOURS[index % len(_COLOURS)]
+        style = _STYLES[index // len(_COLOURS) % len(_STYLES)]
         for line in seeds:
             ax.plot(*zip(*line, strict=True), color=colour, linewidth=0.8, alpha=0.45, linestyle=style)
         said = f"{name} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
@@ -77,7 +78,7 @@ def paired_dots(
     """
     fig, ax = figure(width=7.0, height=1.5 + 0.5 * len(differences))
     for row, (name, by_seed) in enumerate(differences.items()):
-        colour = PALETTE[row % len(PALETTE)]
+        colour = _COLOURS[row % len(_COLOURS)]
         if name in intervals:
             wide = {"linewidth": 6, "alpha": 0.3, "solid_capstyle": "butt"}
             ax.plot(intervals[name], (row, row), color=colour, label="bootstrap of the mean", **wide)

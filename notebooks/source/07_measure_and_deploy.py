@@ -239,7 +239,7 @@ verdicts = [timing.verdict(share) for share in every]
 close = sum(abs(share.median - 1) <= blur for share in every)
 won = sum(said.startswith("yes") for said in verdicts)
 first_answer = (
-    f"Here Mobile MQA beat multi-head attention on **{won} of {len(verdicts)}** maps and strides. On {close} of all the"
+    f"Here Mobile MQA beat multi-head attention on **{won} of {len(verdicts)}** maps and strides. In {close} cases the"
     f" difference is no larger than the {blur:.0%} that a layer shows against itself."
 )
 
