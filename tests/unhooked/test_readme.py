@@ -50,6 +50,6 @@ def test_what_the_grid_still_lacks_is_named_from_its_records(tmp_path):
         (4, "All 4 runs of the grid are recorded."),
     ):
         for run in runs[:done]:
-            record = {"experiment": {"hash": run.identity}}
+            record = {"recipe": run.recipe, "epochs": [], "experiment": {"hash": run.identity}}
             (tmp_path / readme.RUNS / f"{run.name}.json").write_text(json.dumps(record))
         assert readme.open_runs(tmp_path) == said
