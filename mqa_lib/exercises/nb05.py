@@ -70,6 +70,9 @@ RENUMBER = Exercise(
         "negative numbers have moved; they count backwards from their own row.": lambda sources, after: (
             torch.where((sources >= after) | (sources < 0), sources + 1, sources)
         ),
+        "every number has moved, negative ones too; before the block nothing moves, and -1 counts from its own row.": (
+            lambda sources, after: sources + 1
+        ),
         "nothing has moved.": lambda sources, after: sources,
     },
     inputs={"sources": torch.tensor([2, -1, 3, -2, 7, 12, 16]), "after": 3},
@@ -112,7 +115,7 @@ ZERO = Quiz(
         "Softmax over random keys is nearly even, and that changes nothing.": "An even attention gives the average of"
         " the values. Put in the place of a map, that changes everything, as the article's model shows.",
         "The rows behind are renumbered, so they pass the blocks by.": "They must not. A block that nobody reads would"
-        " give the same answers too, and never learn; that is the mistake of the exercise with `>`.",
+        " give the same answers too, and never learn. Section 7 lets you make that mistake.",
     },
     right=_ADDS,
 )

@@ -13,13 +13,14 @@
 # %% [markdown]
 # # 5 · How does it get into RT-DETR without editing ultralytics?
 #
-# Notebook 3 built a layer that is right. Here it becomes part of a detector, RT-DETR, as the package `ultralytics`
-# ships it, and no file of that package is touched.
+# Notebook 3 built a layer that is right. Here it becomes part of RT-DETR, a detector: from a picture it makes boxes,
+# each with a class. We take it from `ultralytics`, a Python package that builds, trains and runs detectors, and no file
+# of that package is touched.
 #
 # **What you need:** notebook 2 (queries, keys, values; MACs) and notebook 3 (the layer). You need not know ultralytics.
 #
-# **What you will have:** a model file of your own, built, checked, started from given weights and predicting on a
-# photograph; an eye for what goes wrong without a word; and the attention of an RT-DETR in a picture.
+# **What you will have:** a model file of your own, built, checked, started from trained weights and predicting; an eye
+# for what goes wrong without a word; and a picture of where a decoder reads.
 
 # %% tags=["setup"]
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
@@ -71,7 +72,7 @@ print(f"{before[0]} files, fingerprint {before[1]}…")
 
 # %%
 from mqa_lib import rtdetr
-from mqa_lib.rtdetr import audit, build, costs, fetch, fit, new_model, weights
+from mqa_lib.rtdetr import audit, build, costs, fetch, fit, new_model
 from ultralytics.nn import tasks
 from ultralytics.utils import ASSETS
 
@@ -81,7 +82,8 @@ print("unchanged:", fingerprint() == before)
 # RT-DETR has three parts. A **backbone**, here a ResNet-50, turns a picture into maps at *strides* 8, 16 and 32: one
 # cell of the stride-32 map stands for 32 × 32 pixels of the picture. An **encoder** mixes the three maps (its attention
 # is called AIFI). A **decoder** asks them 300 questions and answers each with a box and a class. A text file, the
-# *model file*, lists all of it row by row. The picture shows our block's way from there into the network:
+# *model file*, lists all of it row by row. The picture shows our block's way from there into the network. (The numbers
+# of a `MobileMQABlock` are its channels, heads, channels of a head, and `kv_stride`.)
 
 # %%
 ours = rtdetr.load("rtdetr-resnet50-mobile-mqa")
@@ -111,7 +113,8 @@ head:
 """
 
 # %% [markdown]
-# The function that reads such files is `parse_model`. We take ultralytics' own, without what our library adds:
+# The function that reads such files is `parse_model`. We take ultralytics' own, without what our library adds, for one
+# class (`nc`) and pictures of three channels (`ch`):
 
 # %%
 reader = inspect.unwrap(tasks.parse_model)
@@ -176,7 +179,7 @@ for number, line in enumerate(source, first):
 # - `c2 = ch[f]`, under the last `else`: any class that the reader does not know is assumed to hand on **as many
 #   channels as it was given**. If that is wrong, nothing fails. You will see now what that does.
 #
-# ## 3 · Naming alone: 42,935,075 parameters
+# ## 3 · Naming alone builds another model
 #
 # The article puts its attention inside the stages of the ResNet, in a class `ResNetLayer_MQA` that multiplies its
 # channels by four. Its file names it in every row of the backbone:
@@ -212,8 +215,9 @@ except RuntimeError as error:
 #
 # ### Exercise 05-starved · investigate · 4 min · ●●○
 #
-# How many parameters does row 5 lack? Build `rtdetr-resnet50-stock`, whose row 5 is right, with `audit.one_class(…)`,
-# and compare. `audit.params(module)` counts; `named[5]` and `network.model[5]` are the two rows.
+# How many parameters does row 5 lack? `network = audit.one_class("rtdetr-resnet50-stock")` builds ultralytics' own
+# RT-DETR, whose row 5 is right, for one class. Compare: `audit.params(module)` counts; `named[5]` and
+# `network.model[5]` are the two rows.
 
 # %%
 answer = None
@@ -253,10 +257,10 @@ print(f"{audit.params(named):,} + {lacking:,} = {audit.params(named) + lacking:,
 #
 # - **Keep the channels.** A block that hands on what it is given makes `c2 = ch[f]` true. `MobileMQABlock` is of that
 #   kind, and its name is all that it needs.
-# - **Stand in.** For a class that changes the channels, our library lets it *be* `ResNetLayer` while a file that names
-#   it is read, and only then.
+# - **Stand in.** The line `args[1] * 4` knows `ResNetLayer`. While a file is read that names `ResNetLayer_MQA`, and
+#   only then, our library puts that class in the place of `ResNetLayer`, so its channels are worked out right.
 #
-# With that, the detectors are built right. `one_class` makes them for one class, as the article did:
+# With that, the detectors are built right, for one class, as in the article:
 
 # %%
 networks = {
@@ -283,20 +287,21 @@ exercises.quiz("05-silent")
 # %% [markdown]
 # ## 4 · The article's model, row by row
 #
-# The article prints its model's parameters row by row. We set our count beside it; if a row differed, `assert` would
-# stop here.
+# The article prints its model's parameters row by row. We set our count beside it; if one of the 24 rows differed,
+# `assert` would stop here. Shown are the rows that differ from the stock model:
 
 # %%
 rows, plain = audit.row_params(article), audit.row_params(stock)
 assert tuple(rows) == audit.PRINTED_ROWS and sum(rows) == audit.PRINTED_PARAMS
 names = [type(row).__name__ for row in article.model]
 lines = [*zip(range(len(rows)), names, audit.PRINTED_ROWS, rows, plain, strict=True)]
-lines.append(("", "all", audit.PRINTED_PARAMS, sum(rows), sum(plain)))
+lines = [line for line in lines if line[3] != line[4]]
+lines.append(("", "all rows", audit.PRINTED_PARAMS, sum(rows), sum(plain)))
 Markdown(audit.table("row | layer | the article prints | we count | stock model", lines))
 
 # %% [markdown]
 # Every row agrees to the last parameter. That does not prove equal arithmetic, but no row is missing or of another
-# size. Against the stock model only rows 1 to 4 differ: each of the ResNet's 16 bottlenecks got an attention.
+# size. The rows shown hold the ResNet's 16 bottlenecks, and each got an attention.
 #
 # The article's log ends with "137.0 GFLOPs": billions of multiplications and additions for one picture of 640 px (two
 # for each of notebook 2's MACs). An attention over a map of $n$ pixels costs twice: its 1×1 **projections** grow with
@@ -353,10 +358,11 @@ assert abs(rest / stock_gflops - 1) < 0.02
 
 # %%
 Markdown(
-    f"Take the projections ({sum(projections):.2f}) from the printed {audit.PRINTED_GFLOPS}: {rest:.2f} are left, and"
-    f" the stock model needs that much (today's ultralytics counts {stock_gflops:.2f}). For the products,"
-    f" **{sum(products):.0f} GFLOPs, nothing is left**: they were not counted. The model's true cost is about"
-    f" **{true_gflops:.0f} GFLOPs, {true_gflops / stock_gflops:.1f} times the stock model**."
+    f"Take the projections ({sum(projections):.2f}) from the printed {audit.PRINTED_GFLOPS}: {rest:.2f} are left. That"
+    f" is within {abs(rest / stock_gflops - 1):.1%} of what the stock model needs ({stock_gflops:.2f}, as today's"
+    f" ultralytics counts). For the products, **{sum(products):.0f} GFLOPs, nothing is left**: they were not counted."
+    f" The model's true cost is about **{true_gflops:.0f} GFLOPs, {true_gflops / stock_gflops:.1f} times the stock"
+    " model**."
 )
 
 # %% [markdown]
@@ -367,9 +373,10 @@ Markdown(
 # ## 5 · Where to put it: the model we recommend
 #
 # MobileNetV4 uses Mobile MQA only late, at strides 16 and 32, where few pixels are left; as a *residual block* of its
-# own (norm, attention, layer scale, and the input added at the end); and with keys down-sampled at stride 16. The
-# variant `mobile-mqa` does that, and we recommend it. `article-corrected` has the right layer in the article's places;
-# `mqa-encoder` exchanges AIFI. What each really holds, we find by running it. Numbers on top are strides:
+# own: norm, attention, a *layer scale* (a learnt factor for each channel), and the input added at the end; and with
+# keys down-sampled at stride 16. The variant `mobile-mqa` does that, and we recommend it. `article-corrected` has the
+# right layer in the article's places; `mqa-encoder` exchanges AIFI. What each really holds, we find by running it.
+# Numbers on top are strides, `PublishedMQA` is the article's layer, and `EncoderMQA` the right one where AIFI was:
 
 # %%
 COLUMNS, placed = (4, 8, 16, 32, "encoder"), []
@@ -380,8 +387,8 @@ for kind in ("stock", "article", "article-corrected", "mobile-mqa", "mqa-encoder
 Markdown(audit.table(f"variant | parameters | {' | '.join(map(str, COLUMNS))}", placed))
 
 # %% [markdown]
-# `PublishedMQA` is the article's layer, `EncoderMQA` the right one where AIFI was. Operations, stacked from the stock
-# model's, what projections and convolutions add, and what the products add:
+# What does each place cost? Operations, stacked: the stock model's, what projections and convolutions add, and what the
+# products add.
 
 # %%
 layers = (cost.mobile_mqa(1024, 40, 40, 4, 64, 64, kv_stride=2), cost.mobile_mqa(2048, 20, 20, 4, 64, 64))
@@ -406,8 +413,10 @@ for name, network, total in (
     print(f"{name} add {more:.1%} operations and {larger:.1%} parameters to the stock model")
 
 # %% [markdown]
-# Parameters say little about what attention costs, and operations are not time. `python -m mqa_lib costs` measures the
-# variants in turns with stock twins; from its record (medians with quartiles; "folded": norms folded into projections):
+# Parameters say little about what attention costs, and operations are not time. This was recorded once with
+# `python -m mqa_lib costs`, for 80 classes, which takes a few more parameters. "Printed" is what today's ultralytics
+# prints. Each variant was timed in turns with the stock model; the last columns give medians with quartiles, the very
+# last with the norms folded as in notebook 3:
 
 # %%
 known = costs.read() if costs.OUT.exists() else []
@@ -419,35 +428,35 @@ Markdown(costs.table([row for row in known if "resnet50" in row.name]))
 #
 # ## 6 · Trained weights, carried over
 #
-# Nobody trains RT-DETR from nothing. `rtdetr-l.pt`, trained on COCO by its makers, is for a model without our rows, and
-# every row behind a new one has another number. `carry_over` places its tensors row by row. With `MQA_MODE=full` the
-# file is fetched; else, or without a network, random weights are saved in the very same format. All below is the same
-# for both, except what the model *knows*. A tensor that finds no place of its shape is refused.
+# Nobody trains RT-DETR from nothing. But trained weights are for a model without our rows, and every row behind a new
+# one has another number. `carry_over` places the tensors row by row; one that finds no place of its shape is refused.
+# We carry the small RT-DETR that comes with the course. (With `MQA_MODE=full`, the same cells fetch and carry
+# `rtdetr-l.pt`, which its makers trained on COCO, a large set of photographs.)
 
 # %%
-checkpoint, SAID = WORK / "rtdetr-l.pt", "Random weights: nothing was trained."
+checkpoint, size = HOME / "data/weights/rtdetr-nano-stock.safetensors", 128
+base, with_ours, behind = "rtdetr-nano-stock", "rtdetr-nano-mobile-mqa", "4,6"
+scene, drawn_picture = next(keys_and_locks.stream(5, 1, "val", size))
+picture = drawn_picture
 if FULL:
     try:
-        checkpoint = fetch.coco_checkpoint(HOME / "runs").path
-        SAID = "Trained on COCO; new blocks are untrained."
+        checkpoint, size = fetch.coco_checkpoint(HOME / "runs").path, SIZE_PX
+        base, with_ours, behind = "rtdetr-l", "rtdetr-l-mobile-mqa", "3,7"
+        picture = pictures.read(ASSETS / "bus.jpg")
     except ConnectionError as offline:
         print(offline)
-if not checkpoint.exists():
-    untrained = {**tasks.yaml_model_load("rtdetr-l.yaml"), "scale": "l"}
-    weights.as_model(tasks.RTDETRDetectionModel(untrained, verbose=False), "rtdetr-l.yaml").save(checkpoint)
-print(f"{checkpoint.name}: {checkpoint.stat().st_size:,} bytes. {SAID}")
+print(f"{checkpoint.name}: {checkpoint.stat().st_size:,} bytes")
 
 # %%
-carried = rtdetr.carry_over(checkpoint, "rtdetr-l-mobile-mqa")
+carried = rtdetr.carry_over(checkpoint, with_ours)
 print(carried.carried)
 
 # %% [markdown]
-# "Starts with the answers" can be tested. Both models get the photograph that comes with ultralytics, stretched to
-# 320 px. **Predict:** how far apart are their 300 boxes and scores?
+# "Starts with the answers" can be tested on a picture. **Predict:** how far apart are the boxes and scores of the two
+# models?
 
 # %%
-BUS = pictures.read(ASSETS / "bus.jpg")
-x = pictures.tensor(BUS, (320, 320))
+x = pictures.tensor(picture, (size, size))
 original = rtdetr.load(checkpoint).model.float().eval()
 with torch.inference_mode():
     theirs, own = original(x)[0], carried.model(x)[0]
@@ -468,13 +477,18 @@ print(f"article's model with the stock weights: maps move by up to {moved:.2f} o
 # %%
 exercises.quiz("05-zero")
 
+# %% [markdown]
+# Weights can also come from elsewhere: from torchvision, whose ResNet-50 has the tensors of ours. There a last trap
+# lies.
+
 # %%
 exercises.quiz("05-fits")
 
 # %% [markdown]
 # ## 7 · Your own model
 #
-# In a model file by hand, every number that points to a later row has to be counted anew. One forgotten is silent.
+# Whoever puts a block into a model file by hand moves all rows behind it. Every number that names one of them has to be
+# counted anew, and one forgotten is silent.
 #
 # ### Exercise 05-renumber · implement · 5 min · ●●●
 #
@@ -513,26 +527,26 @@ exercises.check("05-renumber", renumber)
 # </details>
 #
 # The library does this for any RT-DETR. **Change the command to your taste**: other rows behind `--after`, other
-# strides, `--num-heads`. In a terminal it begins with `python -m mqa_lib`.
+# strides, `--num-heads`. In a terminal it begins with `python -m mqa_lib`. (From nothing a block's layer scale starts
+# at the number that stands last in its row; `carry_over` sets it to 0.)
 
 # %%
 from mqa_lib.__main__ import main as command_line
 
-COMMAND = "new-model --base rtdetr-l --after 3,7 --kv-stride 4,2 -o mine.yaml --force"
+COMMAND = f"new-model --base {base} --after {behind} --kv-stride 2,1 -o mine.yaml --force"
 with chdir(WORK):
     command_line(COMMAND.split())
 
 # %% [markdown]
-# What is different from ultralytics' file (`-`: replaced, `+`: yours)? Compare with your `renumber`:
+# What is different from the file without blocks (`-`: replaced, `+`: yours)? Compare with your `renumber`:
 
 # %%
-texts = (file.read_text() for file in (new_model.base_file("rtdetr-l"), WORK / "mine.yaml"))
+texts = (file.read_text() for file in (new_model.base_file(base), WORK / "mine.yaml"))
 files = [[line.split("#")[0].rstrip() for line in text.splitlines()] for text in texts]
 print("\n".join(line for line in difflib.unified_diff(*files, n=0, lineterm="") if line[1:4] == "  -"))
 
 # %% [markdown]
-# Now check it as we checked ours: all weights placed, and the answers of the base to the bit. (ultralytics remarks that
-# the file names no size; it takes the only one.)
+# Now check it as we checked ours: all weights placed, and the answers of the base to the bit.
 
 # %%
 mine = rtdetr.carry_over(checkpoint, WORK / "mine.yaml")
@@ -542,84 +556,69 @@ assert difference == 0
 print(f"{mine.carried}\nlargest difference from the original's answers: {difference}")
 
 # %% [markdown]
-# It is a detector. Let it predict on the photograph. Whatever scores a half or more is drawn, or else the best answer,
-# dashed and with a cross because it is not sure:
+# It is a detector. Let it predict, and draw whatever scores 0.6 or more:
 
 # %%
-result = mine.predict(BUS[..., ::-1], imgsz=SIZE_PX, conf=0.0, verbose=False)[0]  # ultralytics wants BGR
-sure, names = int((result.boxes.conf >= 0.5).sum()), result.names
-best = [
-    (*(b.xyxyn[0] * SMALL_PX).tolist(), f"{names[int(b.cls)]} {float(b.conf):.2f}", sure > 0)
-    for b in result.boxes
-]
-
-# %%
-small = (pictures.tensor(BUS, (SMALL_PX, SMALL_PX))[0].permute(1, 2, 0) * 255).byte().numpy()
-fig = plots.scenes([small], [best[: sure or 1]], columns=1)
-plots.show(fig, f"A photograph of a street, made square; {sure} of {len(best)} answers score 0.5 or more.")
-print(f"{SAID} {sure} of {len(best)} answers score 0.5 or more.")
+result = mine.predict(picture[..., ::-1], imgsz=size, conf=0.6, verbose=False)[0]  # ultralytics wants BGR
+names, boxes = result.names, result.boxes
+found = [(*b.xyxy[0].tolist(), f"{names[int(b.cls)]} {float(b.conf):.2f}", True) for b in boxes]
+plots.show(
+    plots.scenes([picture], [found], columns=1),
+    f"A picture with {len(found)} boxes: {', '.join(name for *_, name, _ in found)}.",
+)
 
 # %% [markdown]
-# Without trained weights (quick mode) the answer only shows that the model is whole. In full mode it is the answer of
-# the COCO-trained model, given by *your* model before any training of its own.
+# What it knows came with the weights, for your blocks are silent until they are trained. The small model finds every
+# shape, and cannot decide on the colour of a lock: each gets two. Does that change when blocks of Mobile MQA are
+# trained? That is the question of notebook 6.
 #
 # ## 8 · What it looks at
 #
-# `record.capture` runs a model on a picture and keeps queries and keys of each attention: your blocks, and AIFI.
+# `record.capture` runs a model on a picture and keeps queries and keys of each attention: your blocks, and AIFI. How
+# much is the strongest key read, at the middle of the picture?
 
 # %%
-for each in record.capture(mine, BUS, SAID):
-    maps = each.rows(each.query_at(BUS.shape[0] // 2, BUS.shape[1] // 2))
-    print(
-        f"{explorer.layer_name(each)}: the strongest key is read {maps.max() / maps.mean():.1f}× the average"
-    )
+untrained = f"carried from {checkpoint.name}; new blocks are untrained"
+for each in record.capture(mine, picture, untrained, size=size):
+    maps = each.rows(each.query_at(picture.shape[0] // 2, picture.shape[1] // 2))
+    print(f"{explorer.layer_name(each)}: strongest {maps.max() / maps.mean():.1f}× the average")
 print("what every record says of itself:", each.weights_are)
 
 # %% [markdown]
-# Nearly even, as untrained attention is. (80 queries a side have 21 keys at `kv_stride` 4, for the layer pads by 2, as
-# timm's does.) A picture of it would show *something* all the same, and nothing in it tells whether weights were
-# trained; so every record says it. For a map with a meaning we take the small RT-DETR that comes with the course,
-# trained on notebook 1's Keys & Locks, and ask in the middle of one lock. (Remember notebook 4: what is read is not
-# yet what the answer hangs on.)
+# A picture of your blocks' maps would show *something* all the same, and nothing in it tells whether weights were
+# trained; so every record says it. How trained blocks look, you have seen in notebook 4. What was left open there is
+# the decoder. It reads no grid: for each detection every head chooses a few *points* on the three maps, layer after
+# layer. Larger marks weigh more. White is the box a layer starts from, blue the one where the decoder ends. The trained
+# small RT-DETR, for one lock:
 
 # %%
 nano = rtdetr.load(HOME / "data/weights/rtdetr-nano-mobile-mqa.safetensors")
-scene, picture = next(keys_and_locks.stream(5, 1, "val", 128))
-looked, lock = record.capture(nano, picture), scene.pairs[0].lock
-query = looked[0].query_at(lock.row, lock.column)
-plots.show(plots.explorer_figure(looked[0], query), plots.explorer_alt(looked[0], query))
-
-# %% [markdown]
-# Does it find the key? For every lock of this picture, how far the nearest head's strongest key lies from the matching
-# one:
-
-# %%
-centres = looked[0].key_centres()
-for pair in scene.pairs:
-    asked = looked[0].query_at(pair.lock.row, pair.lock.column)
-    tops = [centres[looked[0].top(asked, head, 1)[0].key] for head in range(looked[0].num_heads)]
-    far = [((top - (pair.key.row, pair.key.column)) ** 2).sum() ** 0.5 for top in tops]
-    print(f"{pair.shape}: head {far.index(min(far))} reads {min(far):.0f} pixels from the key")
-
-# %% [markdown]
-# The decoder reads no grid: for each detection every head chooses a few *points* on the three maps, layer after layer.
-# Larger marks weigh more. White is the box a layer starts from, blue the one where the decoder ends:
-
-# %%
-dots = record.capture_decoder(nano, picture)
+dots = record.capture_decoder(nano, drawn_picture)
 best = next(i for i, label in enumerate(dots.labels) if label.startswith("lock"))
 plots.show(plots.sampling_figure(dots, best), plots.sampling_alt(dots, best))
 
+# %%
+colours = [f"lock-{name}" for name in keys_and_locks.COLOURS]
+key = next(pair.key for pair in scene.pairs if colours[pair.colour] == dots.labels[best])
+away = abs(dots.points[:, best] - (key.row + 0.5, key.column + 0.5)).max(-1).min()
+print(
+    f"the nearest point lies {away:.0f} pixels from the middle of the coloured key, whose radius is {key.radius}"
+)
+assert away > key.radius
+
 # %% [markdown]
-# The points follow the lock's outline and not the key. So the colour reached the answer on another way: in the maps,
-# through the block or AIFI, or from another of the decoder's questions. Which, one finds by masking, as in notebook 4.
+# The points follow the lock's outline, and none lies on the coloured key. So the colour reached the answer on another
+# way: in the maps, through the block or AIFI, or from another of the decoder's questions. Which, one finds by changing
+# the picture, as in notebook 4.
 #
-# All layers to move around in; for your own model, `python -m mqa_lib explore best.pt photo.jpg -o attention.html`:
+# At last *your* model in the explorer. Which of its layers choose, and which read all alike?
 
 # %%
-view = explorer.show(looked)
+view = explorer.show(explorer.look(mine, picture, "a picture", untrained, size=size))
 
 # %% [markdown]
+# For a model that you have trained, `python -m mqa_lib explore best.pt photo.jpg -o attention.html` writes a page.
+#
 # ## What you know now
 #
 # - A model file finds a class by its name in memory; nothing has to be edited on disk.
