@@ -82,6 +82,14 @@ def test_other_data_under_the_same_path_give_other_names(tmp_path):
     assert not set(before) & set(names(tmp_path))
 
 
+def test_data_may_be_named_by_their_folder(tmp_path):
+    by_file, by_folder = (
+        read_grid(write_grid(tmp_path, GRID.replace("set/data.yaml", path)))
+        for path in ("set/data.yaml", "set")
+    )
+    assert by_folder == by_file
+
+
 def test_bccd_is_the_same_data_wherever_it_lies(tmp_path):
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
