@@ -31,7 +31,9 @@ function stateOf(model, data) {
   if (layer) {
     within("head", layer.heads, AVERAGE);
     within("query", layer.queries, layer.start);
-    within("key", layer.keys, cellAt(layer, "keyGrid", ...middle(queryCell(layer, state.query))));
+    // a guess starts in the middle, away from the place that asks
+    within("key", layer.keys, state.guess === -1 ? (layer.keys + layer.keyGrid[1]) >> 1
+      : cellAt(layer, "keyGrid", ...middle(queryCell(layer, state.query))));
   }
   return state;
 }
@@ -107,8 +109,9 @@ function render({ model, el }) {
     const marks = Object.fromEntries(["cell", "right", "best", "foot", "box"].map((name) =>
       [name, h("i", { class: `mx-${name === "cell" ? "query" : name}`, hidden: true })]));
     const lock = c("b", "lock", "locked · Esc frees");
-    const frames = ["black and white the query", "orange what it reads most", ...(scene().pairs.length ? ["dashed the right key"] : []),
-      ...(scene().points ? ["light blue the detection"] : [])];
+    const frames = [...(reads() ? ["black and white the query", "orange what it reads most"] : ["black and white the key",
+      "orange what reads it most"]), ...(reads() && scene().pairs.length ? ["dashed the right key"] : []),
+      ...(state.guess === NO_GUESS ? [] : ["dotted your guess"]), ...(scene().points ? ["light blue the detection"] : [])];
     const help = h("p", { id: fresh(), class: "mx-quiet" }, `${HELP} Frames: ${frames.join(", ")}.`);
     const node = h("span", {
       class: "mx-map mx-stage", tabindex: "0", role: "application", "aria-roledescription": "grid of cells on the picture",
@@ -164,7 +167,7 @@ function render({ model, el }) {
       menus.append(menu("beside it", [[-1, "nothing"], ...layers.filter((entry) => entry !== own)
         .map((entry) => [entry.at, `${entry.title}, kv_stride ${entry.stride}`])], state.beside, (beside) => set({ beside })));
     }
-    menus.append(
+    if (!asking()) menus.append(
       menu("direction", [["from", "what a place reads"], ["to", "who reads a key"]], state.direction, turn),
       menu("scale", [["shared", "one for all heads"], ["full", "0 to 100%"], ["own", "each map its own"]], state.scale,
         (scale) => set({ scale })),
@@ -173,8 +176,9 @@ function render({ model, el }) {
 
     view.stage = stageOf();
     const [rowCount, columnCount] = own[grid()];
-    view.row = slider("row", [0, rowCount - 1, 1], (at) => move(at * columnCount + (current() % columnCount)));
-    view.column = slider("column", [0, columnCount - 1, 1], (at) =>
+    const unit = asking() ? "key " : "";
+    view.row = slider(`${unit}row`, [0, rowCount - 1, 1], (at) => move(at * columnCount + (current() % columnCount)));
+    view.column = slider(`${unit}column`, [0, columnCount - 1, 1], (at) =>
       move(Math.floor(current() / columnCount) * columnCount + at));
     view.temperature = slider("temperature", [-2, 2, 0.25], (at) => set({ temperature: 2 ** at }));
     view.hover = h("p", { class: "mx-quiet mx-hover" });
@@ -202,7 +206,7 @@ function render({ model, el }) {
     if (state.beside >= 0) figures.push(buildBeside(layers[state.beside]));
     return [menus, c("p", "layer", own.said), c("div", "figures", figures), view.stage.help,
       view.said, view.truth.node, c("div", "answer", view.choice.node,
-        c("p", "quiet", "The bar under a head is its entropy: empty for a single key, full for all alike.")),
+        from ? c("p", "quiet", "The bar under a head is its entropy: empty for a single key, full for all alike.") : ""),
       h("div", { class: "mx-side mx-answer" }, h("div", {}, view.table.node),
         h("div", {}, view.numbers, controls(view.temperature.node), caveat())), view.check.node];
   }

@@ -55,7 +55,8 @@ class Check:
             {"count": count, "top": top, "random": random}
             for count, top, random in zip(self.counts, self.strongest, self.random, strict=True)
         ]
-        said = f"Keys were hidden from {len(self.queries)} queries; random: the mean of {self.draws} draws."
+        asked = "this one query" if len(self.queries) == 1 else f"{len(self.queries)} queries"
+        said = f"Keys were hidden from {asked}, at the layer's own temperature; random: the mean of {self.draws} draws."
         kept = {name: getattr(self, name) for name in ("name", "layer", "queries", "score", "before")}
         return {**kept, "rows": rows, "said": said}
 
@@ -224,7 +225,7 @@ class _Class:
         self.chosen = int(
             scores.flatten(2)[0, :, self.at].argmax() if scores.ndim > 2 else scores[0].argmax()
         )
-        self.says = f"Probability of class {self.chosen}"
+        self.says = f"Probability of class {self.chosen} (counted from 0)"
 
     def score(self) -> float:
         """Return the probability."""

@@ -141,8 +141,7 @@ export function decoder(scene, state, set) {
 export function check(model, go) {
   const node = h("section", { class: "mx-check", "aria-label": "Does it matter?", hidden: true });
   let shown;
-  const row = (entry, line) => h("tr", {}, cells("td", [line.count, line.top.toFixed(3), line.random.toFixed(3),
-    (line.top - entry.before).toFixed(3), (line.random - entry.before).toFixed(3)]));
+  const row = (line) => h("tr", {}, cells("td", [line.count, line.top.toFixed(3), line.random.toFixed(3)]));
   const draw = (scene, layer, query, live) => {
     const made = (model.get("checked") ?? []).filter((entry) => entry.scene === scene.at);
     const all = [...scene.checks, ...made].filter((entry) => entry.layer === layer.at);
@@ -157,7 +156,7 @@ export function check(model, go) {
     else if (found) {
       node.append(h("p", {}, `${found.score} before: ${found.before.toFixed(3)}. ${found.said}`),
         h("div", { class: "mx-scroll", role: "region", tabindex: "0", "aria-label": "Masked keys" }, c("table", "table",
-          h("thead", {}, h("tr", {}, cells("th", ["keys masked", "strongest", "random", "change", "change, random"]))), h("tbody", {}, found.rows.map((line) => row(found, line))))));
+          h("thead", {}, h("tr", {}, cells("th", ["keys masked", "strongest masked", "random ones masked"]))), h("tbody", {}, found.rows.map((line) => row(line))))));
     } else if (live) {
       node.append(button("Ask the kernel for this place", ({ target }) => {
         target.disabled = true;

@@ -76,6 +76,17 @@ class AttentionExplorer(anywidget.AnyWidget):
         super().__init__(**given, guess=ASKED if guess else NO_GUESS, checks=model is not None)
         self.on_msg(self._answer)
 
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """Return the traits that travel, always all of them.
+
+        The script is the default of its trait, and a page made from a state without defaults would have none.
+
+        Args:
+            key: Name or names of the traits to return; all if not given.
+            drop_defaults: Not followed.
+        """
+        return dict(super().get_state(key))
+
     def sentence(self) -> str:
         """Return what the explorer shows, in words."""
         seen = self.scenes[self.scene]

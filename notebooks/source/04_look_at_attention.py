@@ -358,12 +358,17 @@ figure = plots.same_pixel_figure(list(strides.values()), list(strides), *place)
 plots.show(figure, plots.same_pixel_alt(list(strides.values()), *place))
 
 # %% [markdown]
-# In the explorer `kv_stride` switches between them at the same place, and "beside it" shows two next to each other. Its
-# "right key" is the single one in the middle of the shape. At stride 1 the heads read a cell beside that, so the lab
-# further down lets a key count that lies within 9 pixels.
+# In the explorer `kv_stride` switches between them at the same place, and "beside it" shows two next to each other. At
+# stride 1 the heads read a cell beside the middle of the shape. So here, and in the lab further down, every key is a
+# right one whose middle lies within `probe.REACH` pixels of it:
 
 # %%
-strides_view = explorer.show(list(strides.values()), query=query, pairs=pairs)
+print(f"{probe.REACH} pixels")
+within = [
+    explorer.Match(p.shape, (p.lock.row, p.lock.column), (p.key.row, p.key.column), probe.REACH)
+    for p in pairs
+]
+strides_view = explorer.show(list(strides.values()), query=query, pairs=within)
 
 # %% [markdown]
 # Two heads can be compared by their entropy. Can two strides?

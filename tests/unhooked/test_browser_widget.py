@@ -4,9 +4,11 @@ import io
 import shutil
 
 import nbformat
+import nbformat.sign
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from nbclient import NotebookClient
 from PIL import Image
 
 from mqa_lib import plots
@@ -271,3 +273,25 @@ def test_a_notebook_that_was_only_opened_shows_the_picture(browser, address, hom
 def test_nothing_is_asked_of_any_other_machine(page):
     hosts = {url.split("/")[2].split(":")[0] for url in page.asked if url.startswith(("http", "ws"))}
     assert hosts == {"127.0.0.1"}
+
+
+@pytest.mark.slow
+def test_a_trusted_notebook_with_saved_state_shows_it_and_moves_with_no_cell_run(home, address, browser):
+    file = home / "saved.ipynb"
+    jupyter.notebook(file, CELLS[:2])
+    saved = nbformat.read(file, 4)
+    where = {"metadata": {"path": str(home)}}
+    NotebookClient(saved, resources=where, store_widget_state=True).execute()
+    (home / "share").mkdir(exist_ok=True)
+    nbformat.sign.NotebookNotary(data_dir=str(home / "share")).sign(saved)
+    nbformat.write(saved, file)
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    page.goto(f"{address}/lab/workspaces/t/tree/saved.ipynb?reset", wait_until="domcontentloaded")
+    view = page.locator(ROOT).first
+    view.wait_for(timeout=jupyter.PATIENCE)
+    view.locator(STAGE).focus()
+    page.keyboard.press("ArrowRight")
+    record = made(5, 7)
+    moved = words.sentence(record, 18, words.sharpest(record, 17))
+    assert view.locator(SAID).inner_text() == moved
+    page.close()

@@ -81,7 +81,11 @@ def test_the_check_tells_a_key_that_matters_from_keys_that_do_not():
     picture[8:12, 20:24, 1] = 255
     picture[24:28, 4:8] = (30, 255, 0)
     check = explorer.mask_check(Copier(), picture, 0, 6 * 8 + 1, counts=(1, 2, 5), draws=4)
-    assert check.counts == (1, 2, 5) and check.queries == (49,) and check.score == "Probability of class 1"
+    assert (
+        check.counts == (1, 2, 5)
+        and check.queries == (49,)
+        and check.score == "Probability of class 1 (counted from 0)"
+    )
     assert check.before > 0.9 and check.strongest[1] < check.before - 0.3
     assert min(check.random) > check.strongest[1] + 0.2
 

@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 import traitlets
+from ipywidgets.embed import dependency_state
 from PIL import Image
 from torch import nn
 
@@ -50,6 +51,12 @@ def test_its_bundle_holds_the_widget_the_picture_and_the_sentence():
     assert same_picture(data["image/png"], plots.explorer_figure(taken, 17))
     said = words.sentence(taken, 17, words.sharpest(taken, 17))
     assert data["text/plain"] == said == metadata["image/png"]["alt"]
+
+
+def test_a_page_made_from_a_state_without_defaults_has_the_script():
+    view = widget(made(5, 7))
+    kept = dependency_state([view], drop_defaults=True)[view.model_id]["state"]
+    assert kept["_esm"] == str(view._esm) and "export default" in kept["_esm"]
 
 
 def test_the_picture_of_a_guess_shows_no_answer():
