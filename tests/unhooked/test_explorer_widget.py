@@ -3,20 +3,23 @@
 import base64
 import io
 import json
+import re
 import sys
 from unittest.mock import MagicMock
 
+import nbformat
 import numpy as np
 import pytest
 import timm
 import torch
 import traitlets
 from ipywidgets.embed import dependency_state
+from nbconvert import HTMLExporter
 from PIL import Image
 from torch import nn
 
 from mqa_lib import MobileMQA, explorer, plots, transfer
-from mqa_lib.explorer import words
+from mqa_lib.explorer import payload, words
 from mqa_lib.explorer.widget import AttentionExplorer
 from tests.unhooked.explored import AIFI, SAID, STAGE, now, opened, p5, random_record
 from tests.unhooked.test_explorer import PNG, made
@@ -57,6 +60,34 @@ def test_a_page_made_from_a_state_without_defaults_has_the_script():
     view = widget(made(5, 7))
     kept = dependency_state([view], drop_defaults=True)[view.model_id]["state"]
     assert kept["_esm"] == str(view._esm) and "export default" in kept["_esm"]
+
+
+def notebook_of(view, with_state: bool):
+    """Return a notebook whose one cell showed the explorer, as it is saved with or without the widgets' state."""
+    data, metadata = view._repr_mimebundle_()
+    output = nbformat.v4.new_output("display_data", data, metadata=metadata)
+    state = {"version_major": 2, "version_minor": 0, "state": dependency_state([view])}
+    kept = {"widgets": {"application/vnd.jupyter.widget-state+json": state}} if with_state else {}
+    return nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("view", outputs=[output])], metadata=kept
+    )
+
+
+@pytest.mark.parametrize("template", ["lab", "classic"])
+def test_a_page_of_nbconvert_shows_the_picture_or_holds_all_that_the_explorer_needs(template):
+    """With the state, nbconvert leaves the picture out and asks the network for the widgets' own scripts."""
+    view, exporter = widget(made(5, 7), query=17), HTMLExporter(template_name=template)
+    plain, _ = exporter.from_notebook_node(notebook_of(view, with_state=False))
+    (picture,) = re.findall(r"<img[^>]*data:image/png[^>]*>", plain)
+    # The other template reads no alternative text, but the sentence is drawn in the picture too.
+    if template == "classic":
+        assert f'alt="{view.sentence()}"' in picture
+    full, _ = exporter.from_notebook_node(notebook_of(view, with_state=True))
+    found = re.search(r'type="application/vnd.jupyter.widget-state\+json">(.*?)</script>', full, re.DOTALL)
+    state = json.loads(found[1])["state"][view.model_id]
+    assert state["state"]["_esm"] == payload.script() and state["state"]["_css"] == payload.style()
+    assert base64.b64decode(state["buffers"][0]["data"]) == view.data
+    assert f'"model_id": "{view.model_id}"' in full and "<img" not in full
 
 
 def test_the_picture_of_a_guess_shows_no_answer():
