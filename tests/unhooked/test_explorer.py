@@ -55,7 +55,7 @@ def test_sliders_reach_every_query_and_no_further(one):
 
 
 def test_the_picture_is_that_of_the_static_twin(one):
-    assert one.picture.value == plots.png(plots.explorer_figure(one.record, 17))
+    assert one.picture.value == plots.quick_png(plots.explorer_figure(one.record, 17))
 
 
 def test_moving_a_slider_redraws_the_same_picture_widget_and_the_table(one):
@@ -71,7 +71,7 @@ def test_sliders_wait_until_they_are_let_go(one):
 
 def test_one_head_can_be_chosen(one):
     one.head.value = 1
-    assert one.picture.value == plots.png(plots.explorer_figure(one.record, 17, 1))
+    assert one.picture.value == plots.quick_png(plots.explorer_figure(one.record, 17, 1))
     assert "head 1" in one.readout.value and "head 0" not in one.readout.value
 
 
