@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
 from mqa_lib import explorer
-from mqa_lib.explorer import payload
+from mqa_lib.explorer import fitting, payload
 from tests.unhooked.explored import AIFI, GRIND, STAGE, menu, now, opened, p5, p95_and_bar, random_record
 from tests.unhooked.test_explore import HOSTILE
 
@@ -215,6 +215,32 @@ def test_a_page_that_may_do_with_less_keeps_the_weights_or_says_which_layer_it_d
     page.locator("summary").click()
     assert page.get_by_role("heading", name="p3 (Mobile MQA)").is_visible()
     page.close()
+
+
+def test_percents_of_a_trained_detector_survive_12_bits_on_screen(browser, seen, tmp_path, monkeypatch):
+    """What the page reads out of 12 bits, in its own arithmetic, against the weights that the record computes."""
+    layers = [replace(record, layer=f"layer {at}") for at, record in enumerate(seen.layers)]
+    plans = [([replace(seen, layers=layers, checks=())], 12, "In 12 bits.")]
+    monkeypatch.setattr(fitting, "plans", lambda scenes: plans)
+    page = opened(browser, explorer.export_html([seen], tmp_path / "a.html", fit=True))
+    assert "In 12 bits." in page.locator("main").inner_text()
+    page.locator(STAGE).focus()
+    errors: list[float] = []
+    record = layers[0]
+    for query in range(0, record.q.shape[1], 17):
+        menu(page, "row").fill(str(query // record.query_grid[1]))
+        menu(page, "column").fill(str(query % record.query_grid[1]))
+        for head in range(record.num_heads):
+            page.locator(".mx-heads [role=radio]").nth(head + 1).click()
+            for line in page.locator(".mx-table").first.locator("tbody tr").all_inner_texts():
+                cells = line.split()
+                weight = record.row(query, head)[int(cells[0]) * record.key_grid[1] + int(cells[1])]
+                shown = float(cells[-1].strip("<%"))
+                errors.append(abs(shown - 100 * float(weight)) if "<" not in line else 0.0)
+    page.close()
+    worst, median = max(errors), float(np.median(errors))
+    print(f"percents on screen: largest error {worst:.3f}, median {median:.4f}, of {len(errors)} numbers")
+    assert worst <= 0.2 + 0.05 and median <= 0.05  # 0.05 is what one decimal hides
 
 
 def test_weights_of_a_trained_detector_survive_12_bits(seen):
