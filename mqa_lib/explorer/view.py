@@ -95,7 +95,9 @@ class Explorer(widgets.VBox):
             return
         head = None if self.head.value == _ALL_HEADS else self.head.value
         try:
-            self.picture.value = plots.quick_png(plots.explorer_figure(self.record, self.query, head))
+            with plots.drawn_without_a_pause():
+                drawn = plots.quick_png(plots.explorer_figure(self.record, self.query, head))
+            self.picture.value = drawn
             self.readout.value = words.readout(self.record, self.query, head)
         except Exception as error:
             # A notebook hides what a callback raises in a log; the reader has to see it where they look.

@@ -1,7 +1,6 @@
 """What every lab is made of: controls, one picture with its words, a sentence, a table, and a twin without a kernel."""
 
 import base64
-import gc
 import html
 from collections.abc import Sequence
 from typing import Any
@@ -59,18 +58,15 @@ class Lab(widgets.VBox):
 
     def redraw(self, _change: object = None) -> None:
         """Show what the controls ask for now."""
-        collecting = gc.isenabled()
-        gc.disable()  # a full collection takes longer than a picture, and old figures bring it on
         try:
-            fig, alt = self.draw()
-            picture, said, table = image(fig, alt), self.say(), self.rows()
+            with plots.drawn_without_a_pause():
+                fig, alt = self.draw()
+                picture, said, table = image(fig, alt), self.say(), self.rows()
+                del fig
         except Exception as error:
             told = html.escape(f"{type(error).__name__}: {error}")
             self.said.value = f'<p role="alert"><strong>This cannot be shown.</strong> {told}</p>'
             raise
-        finally:
-            if collecting:
-                gc.enable()
         self.alt, self.picture.value, self.table.value = alt, picture, table
         self.said.value = f'<p role="status">{html.escape(said)}</p>'
 

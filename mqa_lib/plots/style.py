@@ -1,7 +1,10 @@
 """One look for every figure, and the one way to show it: as a picture with alternative text."""
 
+import gc
 import io
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -68,6 +71,23 @@ def quick_png(fig: Figure) -> bytes:
     buffer = io.BytesIO()
     _picture(canvas).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+@contextmanager
+def drawn_without_a_pause() -> Iterator[None]:
+    """Keep the garbage collector from a figure until it has been drawn and let go of, and collect only that then.
+
+    A figure is full of cycles. Collected halfway, its parts count as old ones, and every few pictures wait twice as
+    long for a collection of all that is in memory.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.collect(1)  # all that has come since the last one is young
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _picture(canvas: FigureCanvasAgg) -> Any:
