@@ -16,7 +16,7 @@ ALONE = {
     "test_explorer_modes",
     "test_newcomer",
 }
-ALONE |= {"test_explorer_script", "test_kernels"}
+ALONE |= {"test_browser_engines", "test_explorer_script", "test_kernels"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
