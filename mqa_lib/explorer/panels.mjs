@@ -160,7 +160,7 @@ export function check(model, go) {
     } else if (live) {
       node.append(button("Ask the kernel for this place", ({ target }) => {
         target.disabled = true;
-        target.textContent = "The kernel is masking keys …";
+        target.textContent = "The kernel is masking keys ...";
         model.send({ check: { scene: scene.at, layer: layer.at, query } });
       }));
     }

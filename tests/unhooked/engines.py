@@ -143,7 +143,7 @@ def missing(engine: str) -> str:
     if engine == "Firefox":
         there = any(map(shutil.which, FIREFOX))
         return "" if there else "Firefox is not installed (apt-get install firefox-esr)"
-    there = shutil.which("WebKitWebDriver") and shutil.which("Xvfb") and _mini_browser()
+    there = all((shutil.which("WebKitWebDriver"), shutil.which("Xvfb"), _mini_browser()))
     return "" if there else "WebKit is not installed (apt-get install webkit2gtk-driver xvfb)"
 
 
