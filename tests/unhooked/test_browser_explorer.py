@@ -93,7 +93,7 @@ def test_an_arrow_key_on_a_slider_moves_the_query_and_leaves_the_cell_where_it_i
 
 
 @pytest.mark.slow
-def test_half_of_the_changes_are_drawn_within_a_quarter_of_a_second(page):
+def test_nineteen_of_twenty_changes_are_drawn_within_a_quarter_of_a_second(page):
     """From the key to the new picture. What slows the machine slows the same drawing in this process, and the bar."""
     page.locator('[role="slider"]').nth(0).focus()
     times, drawings = [], []
@@ -115,7 +115,7 @@ def test_half_of_the_changes_are_drawn_within_a_quarter_of_a_second(page):
     print(
         f"a change: p50 {np.median(times[1:]):.0f} ms, p95 {p95:.0f} ms; here {drawing:.0f} ms; allowed {allowed:.0f}"
     )
-    assert np.median(times[1:]) <= allowed
+    assert p95 <= allowed
 
 
 @pytest.mark.slow
