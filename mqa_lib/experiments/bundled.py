@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mqa_lib import checks
+from mqa_lib.experiments.grid import read_grid
 from mqa_lib.experiments.records import best_epoch, read_runs
 from mqa_lib.experiments.runner import Train, compare
 
@@ -55,6 +56,7 @@ def bundle(
         for record in read_runs(records, grid)
         if record.get("finished") and record["experiment"]["arm"] == ARM
     }
+    named = {run.identity: run.name for run in read_grid(grid).runs}
     judged = [run for (model, _), run in runs.items() if model == _JUDGE]
     if not judged:
         raise checks.refuse("records", records, f"lack {_JUDGE} with any seed", way_out)
@@ -63,7 +65,7 @@ def bundle(
         if (name, seed) not in runs:
             raise checks.refuse("records", records, f"lack {name} with seed {seed}", way_out)
         record = runs[name, seed]
-        run = f"{name}-{ARM}-seed{seed}-{record['experiment']['hash']}"  # as `grid.Run.name`
+        run = named[record["experiment"]["hash"]]
         weights = Path(work) / Path(grid).stem / run / "weights" / "best.pt"
         card = _card(record, seeds) | {"record": f"runs/{Path(grid).stem}/{run}.json"}
         written.append(save_weights(load(weights), Path(out) / "weights" / f"{name}.safetensors", card))
