@@ -151,6 +151,19 @@ def test_a_twin_differs_from_stock_in_its_attention_and_nothing_else(variant, pl
     assert shapes == theirs and len(shapes) > 200
 
 
+def test_the_control_has_convolutions_in_place_of_the_blocks_and_about_as_many_parameters():
+    ours, control = built(NANO), built("rtdetr-nano-convolutions")
+    other = [type(a) for a, b in zip(ours.model, control.model, strict=True) if type(a) is not type(b)]
+    assert other == [MobileMQABlock, MobileMQABlock]
+    shapes = [
+        [tuple(value.shape) for row in model.model for value in row.state_dict().values() if row.i not in (5, 8)]
+        for model in (ours, control)
+    ]
+    assert shapes[0] == shapes[1]
+    count, other_count = (sum(p.numel() for p in model.parameters()) for model in (control, ours))
+    assert other_count <= count < 1.01 * other_count
+
+
 @pytest.mark.parametrize("size", ["l", "x"])
 def test_without_its_blocks_the_larger_model_is_ultralytics_own(size):
     theirs = RTDETRDetectionModel(f"rtdetr-{size}.yaml", nc=5, verbose=False)
