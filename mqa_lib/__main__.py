@@ -245,7 +245,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "model", nargs="?", default="rtdetr-nano-mobile-mqa", help="a model's name or its YAML file"
     )
-    train.add_argument("--data", type=Path, default=Path("data/keys_and_locks/data.yaml"))
+    train.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data/keys_and_locks/data.yaml"),
+        help="file or folder: YOLO, VOC or COCO",
+    )
     train.add_argument("--folder", type=Path, help="where weights and record go")
     for name, default in (
         ("seed", 0),

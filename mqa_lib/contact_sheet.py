@@ -64,7 +64,8 @@ def alt(report: yolo.Report) -> str:
     for (_, label), count in report.objects.items():
         objects[report.names.get(label, str(label))] += count
     said = ", ".join(f"{name} {count:,}" for name, count in objects.items())
-    return f"Some pictures of {Path(report.path).parent.name} with their boxes. Pictures: {pictures}. Objects: {said}."
+    folder = report.path if report.path.is_dir() else report.path.parent
+    return f"Some pictures of {folder.name} with their boxes. Pictures: {pictures}. Objects: {said}."
 
 
 def _read(file: Path) -> np.ndarray | None:

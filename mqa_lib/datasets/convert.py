@@ -62,6 +62,8 @@ def kind_of(path: str | Path) -> str:
 def to_yolo(path: str | Path, out: str | Path) -> Converted:
     """Write a data set in VOC's or COCO's format to the folder `out` in YOLO format; its own files stay as they are.
 
+    One that is in YOLO format already is returned as it is, and nothing is written.
+
     Args:
         path: Folder of the set, or a COCO file with a folder of pictures beside it.
         out: Folder to write.
@@ -69,7 +71,10 @@ def to_yolo(path: str | Path, out: str | Path) -> Converted:
     Raises:
         DataError: The set cannot be read, or names a picture that is not there.
     """
-    return from_voc(path, out) if kind_of(path) == "voc" else from_coco(path, out)
+    kind = kind_of(path)
+    if kind == "yolo":
+        return Converted(Path(path))
+    return from_voc(path, out) if kind == "voc" else from_coco(path, out)
 
 
 def from_voc(path: str | Path, out: str | Path, names: Sequence[str] = ()) -> Converted:

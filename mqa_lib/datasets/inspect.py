@@ -1,6 +1,7 @@
 """A closer look at a data set than training needs: of any of three formats, and across its splits."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from mqa_lib.datasets import convert, yolo
@@ -19,14 +20,14 @@ def inspect(path: str | Path, scratch: str | Path) -> Report:
         path: A YAML file or folder in YOLO format, a folder of VOC, a file or folder of COCO.
         scratch: Folder for the set in YOLO format, where it is in another one.
     """
-    path, left_out = Path(path), []
-    if path.exists() and convert.kind_of(path) != "yolo":
-        converted = convert.to_yolo(path, scratch)
-        path, left_out = converted.path, converted.left_out
-    report = yolo.validate(path)
+    path = Path(path)
+    read = convert.to_yolo(path, scratch) if path.exists() else convert.Converted(path)
+    report = yolo.validate(read.path)
     report.problems.extend(duplicates(report))
-    report.notes.extend(left_out + empty_classes(report))
-    return report
+    report.notes.extend(read.left_out + empty_classes(report))
+    return (
+        report if read.path == path else replace(report, path=path)
+    )  # the user's own, not the scratch folder
 
 
 def empty_classes(report: Report) -> list[str]:

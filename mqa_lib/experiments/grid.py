@@ -29,7 +29,6 @@ _KEYS = ("data", "schedule", "seeds", "threads", "arms")
 _ARM_KEYS = ("as", "variants", "schedule", "seeds", "data")
 _DATA = ("keys_and_locks", "bccd", "path")
 _LEAST = {"train": 1, "val": 1, "test": 0, "seed": 0, "size": 48}  # of `keys_and_locks`
-_STRIDE = 32  # ultralytics rounds sizes up to it, and the record would name one that was not trained at
 _SEEDS = 2**31  # NumPy's generator takes not much more, and the runs count on from the seed
 _NO_FILE_NAME = '<>:"/\\|?*'  # not in names of files, here or on another system
 
@@ -188,6 +187,8 @@ def _check_schedule(schedule: dict[str, Any]) -> None:
     Raises:
         ValueError: A number is none, or too small.
     """
+    from mqa_lib.rtdetr.recipe import check_size
+
     for key, value in schedule.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if key == "keeps_pairs":
@@ -204,9 +205,8 @@ def _check_schedule(schedule: dict[str, Any]) -> None:
             if not number or isinstance(value, float) or value < least:
                 rule = f"must be a whole number of at least {least}"
                 raise checks.refuse(key, value, rule, f"Use {least} or more.")
-            if key == "imgsz" and value % _STRIDE:
-                rule, up = f"must be a multiple of {_STRIDE}", value + -value % _STRIDE
-                raise checks.refuse(key, value, rule, f"Use {up}, which it would be rounded up to.")
+            if key == "imgsz":
+                check_size(value)
     pictures, batch = ((_settable() | schedule)[key] for key in ("pretrain_pictures", "pretrain_batch"))
     if 0 < pictures < batch:
         rule = f"must be at least one step of `pretrain_batch` (={batch})"

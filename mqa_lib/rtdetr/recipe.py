@@ -6,6 +6,10 @@ from typing import Any
 
 import torch
 
+from mqa_lib import checks
+
+STRIDE = 32  # ultralytics rounds sizes up to it, and the record would name one that was not trained at
+
 # Keys & Locks lives on colours and on pairs: mosaic would part keys from their locks, hue shifts would change classes.
 KEEPS_PAIRS: dict[str, Any] = {
     "mosaic": 0.0,
@@ -43,6 +47,18 @@ class Recipe:
     pretrain_pictures: int = 0
     keeps_pairs: bool = True
     pretrain_batch: int = 64
+
+
+def check_size(imgsz: int) -> int:
+    """Return `imgsz` if a detector can be trained at just that size.
+
+    Raises:
+        ValueError: It is no whole number, or no multiple of the largest stride.
+    """
+    if checks.positive("imgsz", imgsz) % STRIDE:
+        rule, up = f"must be a multiple of {STRIDE}", imgsz + -imgsz % STRIDE
+        raise checks.refuse("imgsz", imgsz, rule, f"Use {up}, which it would be rounded up to.")
+    return imgsz
 
 
 def arguments(recipe: Recipe, data: Path, folder: Path) -> dict[str, Any]:

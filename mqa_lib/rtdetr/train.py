@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +16,11 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import RANK, SETTINGS
 
 from mqa_lib import checks, published
-from mqa_lib.datasets import yolo
+from mqa_lib.datasets import convert, yolo
 from mqa_lib.rtdetr import article, colours
 from mqa_lib.rtdetr.build import MODELS, content_of, load, quietly, source
 from mqa_lib.rtdetr.fit import check_variant
-from mqa_lib.rtdetr.recipe import Recipe, arguments
+from mqa_lib.rtdetr.recipe import Recipe, arguments, check_size
 from mqa_lib.rtdetr.trainer import EPOCH_MEASURED, Diverged, Paused, Trainer
 from mqa_lib.rtdetr.weights import as_checkpoint
 from mqa_lib.timing import commit, machine
@@ -121,8 +122,9 @@ def train(
 
     Args:
         recipe: What to train and how.
-        data: YAML file of a data set in YOLO format; all of it is checked first.
-        folder: Where weights/last.pt, weights/best.pt and record.json go. If a run was stopped there, it is resumed.
+        data: A data set in YOLO, VOC or COCO format, by its file or folder; all of it is checked first.
+        folder: Where weights/last.pt, weights/best.pt and record.json go, and a set of VOC or COCO as YOLO has it. If
+            a run was stopped there, it is resumed.
         one_bar: Show one progress bar instead of ultralytics' own tables, which is better to read in a notebook; a
             text is written before it.
         after_epoch: Called with the record when an epoch's checkpoint is written. If it returns true, the training
@@ -138,13 +140,15 @@ def train(
         Diverged: The loss is not finite, and `stop_at_nan` was given.
         OSError: The disk is full.
     """
-    for key in ("epochs", "imgsz", "batch"):
+    for key in ("epochs", "batch"):
         checks.positive(key, getattr(recipe, key))
+    check_size(recipe.imgsz)
     origin = source(recipe.model)
-    report = yolo.checked(data)
     folder = Path(folder).absolute()
+    read = _in_yolo_format(Path(data), folder / "data-as-yolo")
+    report = yolo.checked(read.path)
     record_file = folder / "record.json"
-    started = {"recipe": asdict(recipe), "data": _data_card(Path(data), report)}
+    started = {"recipe": asdict(recipe), "data": _data_card(Path(data), report, read.left_out)}
     if record_file.exists():
         _check_same_run(folder, read_record(record_file), started)
     provenance = {"commit": commit(), "machine": machine(_PACKAGES), "finished": False}
@@ -303,11 +307,20 @@ def _pretrained(
     return path
 
 
-def _data_card(data: Path, report: yolo.Report) -> dict[str, Any]:
-    file = data.parent / "card.json"
+def _in_yolo_format(data: Path, place: Path) -> convert.Converted:
+    """Return a data set as YOLO has it, written to `place` if it is in another format."""
+    if not data.exists():
+        return convert.Converted(data)  # named where it is read
+    shutil.rmtree(place, ignore_errors=True)  # what the set held when it was last read may be gone from it
+    return convert.to_yolo(data, place)
+
+
+def _data_card(data: Path, report: yolo.Report, left_out: list[str]) -> dict[str, Any]:
+    file = report.path.parent / "card.json"
     if file.exists():
         return json.loads(file.read_text())
-    return {"name": data.stem, "pictures": dict(report.pictures), "classes": list(report.names.values())}
+    said = {"name": data.stem, "pictures": dict(report.pictures), "classes": list(report.names.values())}
+    return {**said, "left out": left_out} if left_out else said
 
 
 def _check_same_run(folder: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:

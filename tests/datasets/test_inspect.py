@@ -59,6 +59,7 @@ def test_a_set_of_voc_is_read_and_a_box_outside_is_named(tmp_path, capsys):
     file.write_text(file.read_text().replace("<xmax>8<", "<xmax>80<"))
     assert main(["data", "check", str(root), "--sheet", str(tmp_path / "out/sheet.png")]) == 1
     said = capsys.readouterr().out
+    assert said.startswith(f"{root}: 2 classes\n")
     assert "labels/val/b.txt, line 1: box" in said and "(note) c.xml, object 2: its box is empty." in said
     assert Image.open(tmp_path / "out/sheet.png").width > 500
 

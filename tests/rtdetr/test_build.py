@@ -156,7 +156,12 @@ def test_the_control_has_convolutions_in_place_of_the_blocks_and_about_as_many_p
     other = [type(a) for a, b in zip(ours.model, control.model, strict=True) if type(a) is not type(b)]
     assert other == [MobileMQABlock, MobileMQABlock]
     shapes = [
-        [tuple(value.shape) for row in model.model for value in row.state_dict().values() if row.i not in (5, 8)]
+        [
+            tuple(value.shape)
+            for row in model.model
+            for value in row.state_dict().values()
+            if row.i not in (5, 8)
+        ]
         for model in (ours, control)
     ]
     assert shapes[0] == shapes[1]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,14 @@ from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint
 
 from mqa_lib import rtdetr
 from mqa_lib.datasets import keys_and_locks
+from mqa_lib.datasets.yolo import DataError
 from mqa_lib.rtdetr.train import Diverged, Recipe, Trainer, arguments, train
+from tests.datasets.voc import write_voc
 
 ROOT = Path(__file__).parents[2]
 
 RECIPE = Recipe("rtdetr-nano-mobile-mqa", epochs=3, imgsz=64, batch=8)
+ONE_EPOCH = replace(RECIPE, epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +157,34 @@ def test_bad_data_is_refused_before_anything_is_made(data, tmp_path):
         and ": class 1 is not in" in refused.stderr
         and "Traceback" not in refused.stderr
     )
+
+
+def test_a_set_of_voc_is_trained_on_as_it_is_now_and_what_was_left_out_is_recorded(tmp_path):
+    root, folder = write_voc(tmp_path / "hens"), tmp_path / "run"
+    broken = root / "JPEGImages/a.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:100])
+    with pytest.raises(DataError, match=r"images/train/a\.jpg cannot be decoded"):
+        train(ONE_EPOCH, root, folder)
+    for file in (broken, root / "Annotations/a.xml"):  # the user takes the broken one out, and another in
+        file.rename(file.with_stem("d"))
+    (root / "JPEGImages/d.jpg").write_bytes(whole)
+    (root / "ImageSets/Main/train.txt").write_text("d\n")
+    record = train(ONE_EPOCH, root, folder)
+    assert record["finished"] and record["data"] == {
+        "name": "hens",
+        "pictures": {"train": 1, "val": 1, "test": 1},
+        "classes": ["egg", "hen"],
+        "left out": ["c.xml, object 2: its box is empty."],
+    }
+    assert load_checkpoint(folder / "weights/last.pt")[0].names == {0: "egg", 1: "hen"}
+    assert sorted(file.name for file in root.rglob("*.jpg")) == ["b.jpg", "c.jpg", "d.jpg"]
+
+
+@pytest.mark.parametrize(("imgsz", "said"), [(100, "must be a multiple of 32. Use 128"), (0, "at least 1")])
+def test_a_size_that_would_be_rounded_is_refused_before_the_data_are_looked_at(tmp_path, imgsz, said):
+    with pytest.raises(ValueError, match=rf"`imgsz` \(={imgsz}\) .*{said}"):
+        train(replace(RECIPE, imgsz=imgsz), tmp_path / "none.yaml", tmp_path / "run")
 
 
 def test_a_folder_with_a_run_of_another_recipe_is_refused(data, tmp_path):
