@@ -82,16 +82,13 @@ def grid_table(root: Path = ROOT) -> str:
 
 def open_runs(root: Path = ROOT) -> str:
     """Return a sentence on how many of the grid's runs are recorded, and of which variants there is none yet."""
-    grid = experiments.read_grid(root / GRID)
-    done = {record["experiment"]["hash"] for record in experiments.read_runs(root / RUNS, root / GRID)}
-    names = [run.title.removeprefix("rtdetr-").rpartition(", seed")[0] for run in grid.runs]
-    begun = {name for name, run in zip(names, grid.runs, strict=True) if run.identity in done}
-    recorded = sum(run.identity in done for run in grid.runs)
-    if recorded == len(grid.runs):
-        return f"All {recorded} runs of the grid are recorded."
-    missing = "; ".join(dict.fromkeys(name for name in names if name not in begun))
+    counts = experiments.recorded(root / GRID, experiments.read_runs(root / RUNS, root / GRID))
+    done, of = map(sum, zip(*counts.values(), strict=True))
+    if done == of:
+        return f"All {done} runs of the grid are recorded."
+    missing = "; ".join(name for name, (there, _) in counts.items() if not there)
     none = f" There is none yet of: {missing}." if missing else ""
-    return f"Of the grid's {len(grid.runs)} runs {recorded} are recorded.{none}"
+    return f"Of the grid's {of} runs {done} are recorded.{none}"
 
 
 def blood_table(root: Path = ROOT) -> str:

@@ -34,6 +34,22 @@ def read_runs(folder: str | Path, grid: str | Path | None = None) -> list[dict[s
     return [read_record(file) for file in files]
 
 
+def recorded(grid: str | Path, records: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Return for each variant and arm of a grid how many of its runs have a finished record, and how many there are.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is no grid.
+    """
+    done = {record["experiment"]["hash"] for record in records if record.get("finished")}
+    counts: dict[str, tuple[int, int]] = {}
+    for run in read_grid(grid).runs:
+        name = run.title.removeprefix("rtdetr-").rpartition(", seed")[0]
+        there, of = counts.get(name, (0, 0))
+        counts[name] = there + (run.identity in done), of + 1
+    return counts
+
+
 def read_record(file: Path) -> dict[str, Any]:
     """Return the record in a file.
 

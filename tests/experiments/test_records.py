@@ -5,6 +5,8 @@ import json
 import pytest
 
 from mqa_lib import experiments
+from mqa_lib.experiments.grid import read_grid
+from tests.experiments.stub import write_grid
 
 
 def epoch(number, key, lock):
@@ -97,6 +99,20 @@ def test_a_file_that_is_no_record_is_named_as_such(tmp_path, content, message):
         ValueError, match=rf"`record` \(=.*card\.json\) {message}" if message[:2] == "is" else message
     ):
         experiments.read_runs(tmp_path)
+
+
+def test_a_grid_counts_the_runs_that_ended_well_by_variant_and_arm(tmp_path):
+    grid = write_grid(tmp_path)
+    ended = [{"finished": True}, {"finished": False, "failed": {"reason": "nan"}}, {"finished": True}]
+    records = [
+        {"recipe": run.recipe, "epochs": [], "experiment": {"hash": run.identity}, **how}
+        for run, how in zip(
+            read_grid(grid).runs, ended, strict=False
+        )  # stock, mobile-mqa, stock with the next seed
+    ]
+    another_grids = {"finished": True, "experiment": {"hash": "0" * 8}}
+    counts = experiments.recorded(grid, [*records, another_grids])
+    assert counts == {"nano-stock, plain": (2, 2), "nano-mobile-mqa, plain": (0, 2)}
 
 
 def test_a_folder_without_records_is_named(tmp_path):

@@ -51,5 +51,6 @@ def test_what_the_grid_still_lacks_is_named_from_its_records(tmp_path):
     ):
         for run in runs[:done]:
             record = {"recipe": run.recipe, "epochs": [], "experiment": {"hash": run.identity}}
+            record["finished"] = True
             (tmp_path / readme.RUNS / f"{run.name}.json").write_text(json.dumps(record))
         assert readme.open_runs(tmp_path) == said
