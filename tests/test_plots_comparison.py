@@ -23,6 +23,17 @@ def test_every_seed_has_a_thin_line_and_all_together_a_thick_one():
     assert middle.get_label() == "a (3 seeds)" and set(level.get_ydata()) == {0.25}
 
 
+def test_a_variant_has_one_colour_in_all_arms_and_an_arm_one_dash_in_all_variants():
+    names = ("a, warm", "b, warm", "a, cold", "c, cold")
+    (ax,) = plots.seed_curves(dict.fromkeys(names, LINES["a"]), "epoch", "mAP50").axes
+    looks = {
+        line.get_label().partition(" (")[0]: (line.get_color(), line.get_linestyle()) for line in ax.lines
+    }
+    (a, solid), (b, solid_too), (a_too, dashed), (c, dashed_too) = (looks[name] for name in names)
+    assert a == a_too and len({a, b, c}) == 3
+    assert solid == solid_too and dashed == dashed_too and solid != dashed
+
+
 def test_every_difference_has_a_dot_the_mean_a_stroke_and_an_interval_a_bar():
     fig = plots.paired_dots(DIFFERENCES, INTERVALS, "mAP50", "a")
     (ax,) = fig.axes

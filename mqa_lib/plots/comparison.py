@@ -1,6 +1,6 @@
 """Pictures of a comparison over seeds: every seed is seen, and no number stands alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, median
 
 from matplotlib.figure import Figure
@@ -18,6 +18,8 @@ def seed_curves(
 ) -> Figure:
     """Return for each name a thin line for every seed, and a thick one of their medians.
 
+    What stands before the first comma of a name, the variant, has one colour; what stands behind it, the arm, one dash.
+
     Args:
         lines: By name, for every seed a line of (x, y), y from 0 to 1.
         x_label: What x is.
@@ -25,9 +27,7 @@ def seed_curves(
         level: A named level to compare with, such as chance.
     """
     fig, ax = figure(width=8.0, height=3.8)
-    for index, (name, seeds) in enumerate(lines.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
-        style = _STYLES[index // len(_COLOURS) % len(_STYLES)]
+    for (name, seeds), (colour, style) in zip(lines.items(), _looks(lines), strict=True):
         for line in seeds:
             ax.plot(*zip(*line, strict=True), color=colour, linewidth=0.8, alpha=0.45, linestyle=style)
         said = f"{name} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
@@ -35,11 +35,22 @@ def seed_curves(
     if level is not None:
         ax.axhline(level[1], color=BLACK, linestyle=":", linewidth=1)
         ax.annotate(
-            level[0], (0, level[1]), (4, 3), xycoords=("axes fraction", "data"), textcoords="offset points"
+            level[0], (0, level[1]), (4, -12), xycoords=("axes fraction", "data"), textcoords="offset points"
         )
     ax.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.03))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8.5)
     return fig
+
+
+def _looks(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return colour and dash for each name."""
+    parts = [name.partition(", ")[::2] for name in names]
+    variants, arms = (list(dict.fromkeys(each)) for each in zip(*parts, strict=True))
+    looks = []
+    for variant, arm in parts:
+        round_, colour = divmod(variants.index(variant), len(_COLOURS))
+        looks.append((_COLOURS[colour], _STYLES[(round_ + arms.index(arm)) % len(_STYLES)]))
+    return looks
 
 
 def medians(seeds: Sequence[Line]) -> list[tuple[float, float]]:
