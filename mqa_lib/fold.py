@@ -23,13 +23,14 @@ def fold(model: nn.Module) -> nn.Module:
     """Return a copy of `model` for inference, every `MobileMQA` and `MobileMQABlock` in it folded.
 
     The copy gives the output of `model.eval()`, but for rounding. It is in evaluation mode, wants no gradients, and its
-    weights have other names than `model`'s: train and save `model`, and fold what was loaded. Only BatchNorm can be
-    folded; another norm, and a subclass that computes otherwise, stays where it is.
+    weights have other names than `model`'s, and none is shared any more: train and save `model`, and fold what was
+    loaded. Only BatchNorm can be folded; another norm, and a subclass that computes otherwise, stays where it is.
 
     Args:
         model: A layer, a block, or any network that holds some.
     """
     folded = copy.deepcopy(model).eval().requires_grad_(False)
+    _untie(folded)
     for module in list(folded.modules()):
         if isinstance(module, MobileMQA):
             _fold_layer(module)
@@ -40,6 +41,15 @@ def fold(model: nn.Module) -> nn.Module:
         if type(module) is MobileMQA:  # a subclass may compute its queries otherwise
             _merge_projections(module)
     return folded
+
+
+def _untie(model: nn.Module) -> None:
+    """Give every layer and block weights of its own: what two of them share would be folded twice."""
+    for kind in (MobileMQABlock, MobileMQA):
+        for module in list(model.modules()):
+            if isinstance(module, kind):
+                for name, part in list(module._modules.items()):  # `children` names a shared one once
+                    setattr(module, name, copy.deepcopy(part))
 
 
 class BorderedBranch(nn.Module):

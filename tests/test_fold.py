@@ -38,6 +38,27 @@ def test_folding_again_changes_nothing():
     assert torch.equal(fold.fold(folded)(x), folded(x))
 
 
+@pytest.mark.parametrize(
+    "tie",
+    [
+        lambda a, b: setattr(b, "attn", a.attn),
+        lambda a, b: setattr(b.attn, "key", a.attn.key),
+        lambda a, b: setattr(b.attn.output.proj, "weight", a.attn.output.proj.weight),
+        lambda a, b: setattr(b.attn, "value", b.attn.key),
+        lambda a, b: setattr(b, "norm", a.norm),
+    ],
+    ids=["layers", "branches", "a weight", "keys and values", "norms"],
+)
+@pytest.mark.parametrize("kv_stride", [1, 2])
+def test_what_two_blocks_share_is_folded_once_for_each(tie, kv_stride):
+    blocks = [MobileMQABlock(5, 2, 3, kv_stride, 0.7) for _ in range(2)]
+    tie(*blocks)
+    model, x = trained(nn.Sequential(*blocks)).eval(), torch.randn(2, 5, 13, 7, dtype=torch.double)
+    before = model(x)
+    torch.testing.assert_close(fold.fold(model)(x), before, **CLOSE)
+    assert torch.equal(model(x), before)
+
+
 def norms(module):
     return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
 
