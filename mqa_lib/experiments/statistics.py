@@ -36,7 +36,16 @@ _ENUMERATED = 6  # up to so many seeds every resample is looked at: 6 to the pow
 _RESAMPLES = 20_000
 _FEWEST = 3
 _ONE_GRID = "Give the records of one grid: `read_runs(folder, grid)`."
-_SET = ("name", "pictures", "seed", "size", "fingerprint", "commit")  # what tells a data set by its card
+_ONE_SET = "Give those of one data set: `[r for r in records if r['experiment']['arm'] == ARM]`."
+_SET = (
+    "name",
+    "pictures",
+    "classes",
+    "seed",
+    "size",
+    "fingerprint",
+    "commit",
+)  # what tells a data set by its card
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ def _check_alike(records: list[Record]) -> None:
     if other := next((card for card in cards if card != cards[0]), None):
         names = f"{cards[0]['name']} and {other['name']}"
         raise checks.refuse(
-            "records", names, "are of other data, so their scores cannot be compared", _ONE_GRID
+            "records", names, "are of other data, so their scores cannot be compared", _ONE_SET
         )
 
 

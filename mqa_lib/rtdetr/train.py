@@ -319,15 +319,19 @@ def _data_card(data: Path, report: yolo.Report, left_out: list[str]) -> dict[str
     file = report.path.parent / "card.json"
     if file.exists():
         return json.loads(file.read_text())
-    said = {"name": data.stem, "pictures": dict(report.pictures), "classes": list(report.names.values())}
+    name = data.absolute().parent.name if data.name == "data.yaml" else data.stem
+    said = {"name": name, "pictures": dict(report.pictures), "classes": list(report.names.values())}
+    said["fingerprint"] = yolo.fingerprint(report.path)
     return {**said, "left out": left_out} if left_out else said
 
 
 def _check_same_run(folder: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:
     for part in ("recipe", "data"):
         for key, value in wanted[part].items():
-            if key == "made by":
-                continue  # how the data were made is told in other words by another version; what they are is compared
+            # How the data were made is told in other words by another version, and older ones knew no fingerprint of
+            # a set of the user's own; what they are is compared.
+            if key == "made by" or (key == "fingerprint" and key not in there[part]):
+                continue
             if there[part].get(key) != value:
                 rule = (
                     f"holds a run with {part} `{key}` = {there[part].get(key)!r}, and {value!r} was asked for"

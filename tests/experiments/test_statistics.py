@@ -72,13 +72,14 @@ def test_runs_that_differ_in_more_than_seed_and_variant_are_not_taken_for_alike(
     ):
         scores([first, longer], "mAP50")
     with pytest.raises(
-        ValueError, match=r"`records` \(=x and y\) are of other data, so their scores cannot be"
+        ValueError, match=r"`records` \(=x and y\) are of other data, so their scores cannot.* one data set"
     ):
         scores([first, record("b", 0, [0.4], data={"name": "y"})], "mAP50")
     for key in (
         "fingerprint",
         "commit",
-    ):  # all that tells another version of a set with the same name and numbers
+        "classes",
+    ):  # what tells a set from another of the same name and numbers
         known = {"name": "x", key: "old"}
         with pytest.raises(ValueError, match="are of other data"):
             scores(

@@ -171,6 +171,7 @@ def test_a_set_of_voc_is_trained_on_as_it_is_now_and_what_was_left_out_is_record
     (root / "JPEGImages/d.jpg").write_bytes(whole)
     (root / "ImageSets/Main/train.txt").write_text("d\n")
     record = train(ONE_EPOCH, root, folder)
+    assert len(record["data"].pop("fingerprint")) == 64
     assert record["finished"] and record["data"] == {
         "name": "hens",
         "pictures": {"train": 1, "val": 1, "test": 1},
@@ -193,6 +194,20 @@ def test_a_folder_with_a_run_of_another_recipe_is_refused(data, tmp_path):
         ValueError, match=r"`folder` \(=run\) holds a run with recipe `batch` = 8, and 4 was asked for"
     ):
         train(Recipe(RECIPE.model, epochs=1, imgsz=64, batch=4), data, tmp_path / "run")
+
+
+def test_a_folder_with_a_run_of_other_data_is_refused_though_all_counts_are_the_same(data, tmp_path):
+    for own in ("hens", "ducks"):
+        shutil.copytree(data.parent, tmp_path / own)
+        (tmp_path / own / "card.json").unlink()
+    train(ONE_EPOCH, tmp_path / "hens/data.yaml", tmp_path / "run")
+    rule = r"`folder` \(=run\) holds a run with data `{}` = .*Use another folder or the same settings"
+    with pytest.raises(ValueError, match=rule.format("name")):
+        train(ONE_EPOCH, tmp_path / "ducks/data.yaml", tmp_path / "run")
+    label = next((tmp_path / "hens/labels/train").glob("*.txt"))
+    label.write_text(label.read_text().splitlines()[0])
+    with pytest.raises(ValueError, match=rule.format("fingerprint")):
+        train(ONE_EPOCH, tmp_path / "hens/data.yaml", tmp_path / "run")
 
 
 def test_a_record_that_is_cut_off_is_named(data, tmp_path):
