@@ -1,0 +1,158 @@
+"""Data sets in COCO's format: a JSON file for each split."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mqa_lib.datasets.written import Box, Converted, check_size, split_of, write, write_yaml
+from mqa_lib.datasets.yolo import PICTURES, DataError
+
+_COCO = {
+    "images": ("id", "file_name", "width", "height"),
+    "annotations": ("image_id", "category_id", "bbox"),
+    "categories": ("id", "name"),
+}
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the COCO files of a folder, or none."""
+    if not path.is_dir():
+        return []
+    return sorted(
+        {*(path / "annotations").glob("*.json"), *path.glob("*.json"), *path.glob("*/_annotations.coco.json")}
+    )
+
+
+def from_coco(path: str | Path, out: str | Path) -> Converted:
+    """Write a COCO set: a JSON file for each split, whose name says which; a single file serves as train and val.
+
+    Args:
+        path: A COCO file, or a folder with annotations/*.json, its pictures somewhere below.
+        out: Folder to write.
+
+    Raises:
+        DataError: A file cannot be read, or names a picture that is not there.
+    """
+    path = Path(path)
+    files = [path] if path.suffix == ".json" else files_of(path)
+    root = path.parent if path.suffix == ".json" else path
+    read: dict[str, dict[str, Any]] = {}
+    named: dict[str, Path] = {}
+    for file in files:
+        split = split_of(file)
+        if split in named:
+            both = " and ".join(str(one.relative_to(root)) for one in (named[split], file))
+            raise DataError(
+                f"{both} would both be `{split}`. Give the path of one file, or move the other away."
+            )
+        named[split], read[split] = file, _read(file)
+    if len(read) == 1:
+        only = next(iter(read.values()))
+        read = {"train": only, "val": only}
+    categories: dict[int | str, str] = {}
+    for split, said in read.items():
+        for entry in said["categories"]:
+            name = str(entry["name"])
+            if (other := categories.setdefault(entry["id"], name)) != name:
+                raise DataError(
+                    f"{split}: category {entry['id']} is {name}, and {other} in another file. Mend one."
+                )
+    names = [categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))]
+    pictures: dict[str, list[Path]] = {}
+    for file in sorted(root.rglob("*")):
+        if file.suffix.lower() in PICTURES:
+            pictures.setdefault(file.name, []).append(file.relative_to(root))
+    converted = Converted(Path(out) / "data.yaml")
+    for split, said in read.items():
+        converted.left_out.extend(_left_out(said, split))
+        write(Path(out), split, _pairs(said, split, categories, pictures, root), names)
+    write_yaml(converted.path, list(read), names)
+    return converted
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        if fault := _fault(said):
+            raise ValueError(fault)
+        return said
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"{file.name} cannot be read as a file of COCO ({error}). Mend or remove it."
+        ) from error
+
+
+def _fault(said: Any) -> str:
+    """Return why what a file holds cannot be read as COCO's; nothing if it can."""
+    if not isinstance(said, dict) or not all(isinstance(said.get(key), list) for key in _COCO):
+        return "it has no images, annotations and categories"
+    for kind, keys in _COCO.items():
+        for place, entry in enumerate(said[kind], start=1):
+            lacking = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+            if fault := f"has no {lacking[0]}" if lacking else _entry_fault(kind, entry):
+                return f"entry {place} of its {kind} {fault}"
+    known = {entry["id"] for entry in said["categories"]}
+    for place, entry in enumerate(said["annotations"], start=1):
+        if entry["category_id"] not in known:
+            return f"entry {place} of its annotations is of category {entry['category_id']}, not listed"
+    for key in ("id", "file_name"):
+        values = Counter(entry[key] for entry in said["images"])
+        if twice := [value for value, count in values.items() if count > 1]:
+            return f"two of its images have the {key} {twice[0]}"
+    return ""
+
+
+def _entry_fault(kind: str, entry: dict[str, Any]) -> str:
+    """Return what is wrong with an entry that has all it needs, by itself; nothing if it is right."""
+    for key in ("id", "image_id", "category_id", "name"):
+        if key in _COCO[kind] and not isinstance(entry[key], int | str):
+            return f"has the {key} {entry[key]!r}, which is no number and no text"
+    if kind == "annotations":
+        box = entry["bbox"]
+        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(one, int | float) for one in box):
+            return f"has the bbox {box!r}, which is not four numbers"
+    if kind == "images":
+        if not isinstance(entry["file_name"], str):
+            return f"has the file_name {entry['file_name']!r}, which is no text"
+        size = entry["width"], entry["height"]
+        if not all(isinstance(side, int | float) and side >= 1 for side in size):
+            return f"is {size[0]!r}x{size[1]!r} pixels"
+    return ""
+
+
+def _left_out(said: dict[str, Any], split: str) -> Iterator[str]:
+    listed = {entry["id"] for entry in said["images"]}
+    if lost := [entry["image_id"] for entry in said["annotations"] if entry["image_id"] not in listed]:
+        yield f"{split}: {len(lost)} annotations are of pictures that are not listed, the first of image_id {lost[0]}."
+    if crowds := sum(bool(entry.get("iscrowd")) for entry in said["annotations"]):
+        yield f"{split}: {crowds} annotations are of crowds, for which YOLO's format has no word."
+
+
+def _pairs(
+    said: dict[str, Any],
+    split: str,
+    categories: dict[int | str, str],
+    pictures: dict[str, list[Path]],
+    root: Path,
+) -> Iterator[tuple[Path, list[Box]]]:
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for entry in said["annotations"]:
+        by_image.setdefault(entry["image_id"], []).append(entry)
+    for image in said["images"]:
+        name, width, height = Path(image["file_name"]), image["width"], image["height"]
+        found = pictures.get(name.name, [])
+        if not found:
+            raise DataError(f"{split}: the picture {name} is not there. Put it beside the JSON file.")
+        # The file may say in which folder it is; else its folder may be named after the split.
+        found = [file for file in found if file.parts[-len(name.parts) :] == name.parts] or found
+        nearest = root / next((file for file in found if split in str(file.parent).lower()), found[0])
+        check_size(split, nearest, (float(width), float(height)))
+        boxes = [
+            (categories[entry["category_id"]], x / width, y / height, (x + w) / width, (y + h) / height)
+            for entry in by_image.get(image["id"], [])
+            if not entry.get("iscrowd")
+            for x, y, w, h in [entry["bbox"]]
+        ]
+        yield nearest, boxes

@@ -1,0 +1,106 @@
+"""What every conversion writes: a data set in YOLO format, its pictures linked or copied."""
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mqa_lib.datasets.yolo import DataError
+from mqa_lib.pictures import unreadable
+
+_EXIF_ORIENTATION, _LYING = 274, (5, 6, 7, 8)  # how a camera notes that it was held upright
+Box = tuple[str, float, float, float, float]  # class, then left, top, right, bottom as shares of the picture
+
+
+@dataclass
+class Converted:
+    """A data set in YOLO format, and what was left out of it, one sentence for each thing.
+
+    Args:
+        path: Its YAML file.
+        left_out: Sentences.
+    """
+
+    path: Path
+    left_out: list[str] = field(default_factory=list)
+
+
+def check_size(where: str, picture: Path, size: tuple[float, float]) -> None:
+    """Accept a picture of the size that its annotation names; one that cannot be read is named later.
+
+    A picture whose camera notes that it was held upright is read turned, so that is the size that counts.
+
+    Raises:
+        DataError: It has another size, so that every box would lie elsewhere.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(picture) as image:
+            lying = image.getexif().get(_EXIF_ORIENTATION) in _LYING
+            own = image.size[::-1] if lying else image.size
+    except unreadable():
+        return
+    if tuple(size) != own:
+        turned = ", turned as its camera notes" if lying else ""
+        raise DataError(
+            f"{where} says that {picture.name} is {size[0]:g}x{size[1]:g} pixels, and it is {own[0]}x{own[1]}{turned}, "
+            "so all its boxes would lie elsewhere. Mend the size, or take the picture that was annotated."
+        )
+
+
+def split_of(file: Path) -> str:
+    """Return the split that a COCO file's name says, or its folder's where all files have one name."""
+    for said in (file.stem.lower(), file.parent.name.lower()):
+        for split in ("train", "test", "val"):
+            if split in said:
+                return split
+    return "val"
+
+
+def write(out: Path, split: str, pairs: Iterable[tuple[Path, list[Box]]], names: Sequence[str]) -> None:
+    """Write one split, its pictures and their labels."""
+    for folder in ("images", "labels"):
+        (out / folder / split).mkdir(parents=True, exist_ok=True)
+    taken: dict[str, Path] = {}
+    for picture, boxes in pairs:
+        if taken.setdefault(picture.stem, picture) != picture:
+            raise DataError(
+                f"{split}: {taken[picture.stem]} and {picture} would share the label file {picture.stem}.txt. "
+                "Rename one of them."
+            )
+        if unknown := sorted({box[0] for box in boxes} - set(names)):
+            raise DataError(
+                f"{split}: {picture.name} has objects of {', '.join(unknown)}, and the classes are {', '.join(names)}. "
+                "Mend its annotation, or name the class."
+            )
+        there = out / "images" / split / picture.name
+        if not there.exists():
+            _link_or_copy(picture, there)
+        lines = [
+            f"{names.index(name)} {(left + right) / 2:.6f} {(top + bottom) / 2:.6f} "
+            f"{right - left:.6f} {bottom - top:.6f}\n"
+            for name, left, top, right, bottom in boxes
+        ]
+        (out / "labels" / split / f"{picture.stem}.txt").write_text("".join(lines))
+
+
+def _link_or_copy(picture: Path, there: Path) -> None:
+    try:
+        os.link(picture, there)  # costs no room; not across disks, and not on every file system
+    except OSError:
+        draft = there.with_suffix(".part")
+        shutil.copyfile(picture, draft)
+        draft.replace(there)
+
+
+def write_yaml(path: Path, splits: Sequence[str], names: Sequence[str]) -> None:
+    """Write the YAML file of a set whose splits are written."""
+    import yaml
+
+    said: dict[str, Any] = {split: f"images/{split}" for split in splits}
+    path.write_text(
+        yaml.safe_dump({**said, "names": dict(enumerate(names))}, sort_keys=False, allow_unicode=True)
+    )
