@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import RANK, SETTINGS
 
-from mqa_lib import checks, published
-from mqa_lib.datasets import convert, yolo
+from mqa_lib import checks, locking, published
+from mqa_lib.datasets import convert, inspect, yolo
 from mqa_lib.rtdetr import article, colours
 from mqa_lib.rtdetr.build import MODELS, content_of, load, quietly, source
 from mqa_lib.rtdetr.fit import check_variant
@@ -138,15 +138,33 @@ def train(
         DataError: The data set is not fit to be trained on.
         ValueError: The model is not known, or the folder holds a run of another recipe.
         Diverged: The loss is not finite, and `stop_at_nan` was given.
+        Busy: Another process trains in the folder.
         OSError: The disk is full.
     """
     for key in ("epochs", "batch"):
         checks.positive(key, getattr(recipe, key))
     check_size(recipe.imgsz)
-    origin = source(recipe.model)
+    source(recipe.model)
     folder = Path(folder).absolute()
+    with _alone_in(folder):
+        return _train_alone(recipe, data, folder, one_bar, after_epoch, stop_at_nan, backbones, options)
+
+
+def _train_alone(
+    recipe: Recipe,
+    data: str | Path,
+    folder: Path,
+    one_bar: bool | str,
+    after_epoch: Callable[[dict[str, Any]], bool] | None,
+    stop_at_nan: bool,
+    backbones: str | Path | None,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    origin = source(recipe.model)
     read = _in_yolo_format(Path(data), folder / "data-as-yolo")
     report = yolo.checked(read.path)
+    for note in (*read.left_out, *inspect.duplicates(report)):
+        print(f"{Path(data).name}: {note}", file=sys.stderr)
     record_file = folder / "record.json"
     started = {"recipe": asdict(recipe), "data": _data_card(Path(data), report, read.left_out)}
     if record_file.exists():
@@ -181,6 +199,19 @@ def train(
     recorder.record["finished"] = True
     recorder.write()
     return recorder.record
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let nobody else train in a folder meanwhile; the lock lies beside it, since bad data leave no folder."""
+    holding = contextlib.ExitStack()
+    try:
+        holding.enter_context(locking.hold(folder.with_name(f".{folder.name}.lock")))
+    except locking.Busy as error:
+        said = f"Another training is at work in `folder` (={folder.name}): {error}"
+        raise locking.Busy(f"{said} Wait for it, or use another folder.") from error
+    with holding:
+        yield
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint
 from mqa_lib import rtdetr
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.datasets.yolo import DataError
+from mqa_lib.locking import Busy
 from mqa_lib.rtdetr.train import Diverged, Recipe, Trainer, arguments, train
 from tests.datasets.voc import write_voc
 
@@ -208,6 +209,26 @@ def test_a_folder_with_a_run_of_other_data_is_refused_though_all_counts_are_the_
     label.write_text(label.read_text().splitlines()[0])
     with pytest.raises(ValueError, match=rule.format("fingerprint")):
         train(ONE_EPOCH, tmp_path / "hens/data.yaml", tmp_path / "run")
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(data, tmp_path):
+    folder = tmp_path / "run"
+    running = subprocess.Popen(command(data, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not (folder / "record.json").exists() and running.poll() is None:
+            time.sleep(0.05)
+        with pytest.raises(Busy, match=rf"`folder` \(=run\): .* process {running.pid}\. Wait for it, or use"):
+            train(RECIPE, data, folder)
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_a_picture_in_two_splits_is_told_and_keeps_nobody_from_training(data, tmp_path, capsys):
+    shutil.copytree(data.parent, tmp_path / "hens")
+    shutil.copy(next((tmp_path / "hens/images/train").glob("*.png")), tmp_path / "hens/images/val/again.png")
+    assert train(ONE_EPOCH, tmp_path / "hens/data.yaml", tmp_path / "run")["finished"]
+    assert "data.yaml: `val`: 1 pictures are in `train` too: again.png" in capsys.readouterr().err
 
 
 def test_a_record_that_is_cut_off_is_named(data, tmp_path):
