@@ -6,7 +6,7 @@ format cannot say at all is left out, and told.
 
 from pathlib import Path
 
-from mqa_lib.datasets import coco, voc
+from mqa_lib.datasets import coco, voc, yolo
 from mqa_lib.datasets.coco import from_coco as from_coco
 from mqa_lib.datasets.voc import from_voc as from_voc
 from mqa_lib.datasets.written import Converted as Converted
@@ -19,17 +19,18 @@ def kind_of(path: str | Path) -> str:
     Raises:
         DataError: It has none of the files by which they are known.
     """
-    path = Path(path)
-    if path.suffix in (".yaml", ".yml") or (path / "data.yaml").exists():
-        return "yolo"
-    if voc.root_of(path) is not None:
-        return "voc"
-    if path.suffix == ".json" or coco.files_of(path):
-        return "coco"
-    raise DataError(
-        f"{path} is no data set in YOLO format (data.yaml), VOC (Annotations/*.xml) or COCO (annotations/*.json). "
-        "Check the path."
-    )
+    return _look(Path(path))[0]
+
+
+def found(path: str | Path) -> Path:
+    """Return what is really read of a data set: its YAML file (YOLO), its folder (VOC), its folder or file (COCO).
+
+    Folders that hold nothing but one folder, as archives make them, are gone through.
+
+    Raises:
+        DataError: It has none of the files by which a format is known.
+    """
+    return _look(Path(path))[1]
 
 
 def to_yolo(path: str | Path, out: str | Path) -> Converted:
@@ -44,7 +45,35 @@ def to_yolo(path: str | Path, out: str | Path) -> Converted:
     Raises:
         DataError: The set cannot be read, or names a picture that is not there.
     """
-    kind = kind_of(path)
+    kind, place = _look(Path(path))
     if kind == "yolo":
-        return Converted(Path(path))
-    return from_voc(path, out) if kind == "voc" else from_coco(path, out)
+        return Converted(place)
+    return from_voc(place, out) if kind == "voc" else from_coco(place, out)
+
+
+def _look(path: Path) -> tuple[str, Path]:
+    """Return the format of a data set and what of it is read."""
+    place: Path | None = path
+    while place is not None:
+        if place.suffix in (".yaml", ".yml") and not place.is_dir():
+            return "yolo", place
+        if (settings := yolo.yaml_in(place)) is not None:
+            return "yolo", settings
+        if (root := voc.root_of(place)) is not None:
+            return "voc", root
+        if place.suffix == ".json" or coco.files_of(place):
+            return "coco", place
+        place = _only_folder(place)
+    raise DataError(
+        f"{path} is no data set in YOLO format (data.yaml), VOC (Annotations/*.xml) or COCO (annotations/*.json). "
+        "Check the path."
+    )
+
+
+def _only_folder(path: Path) -> Path | None:
+    """Return the one folder that lies in a folder, beside nothing but what systems hide in archives."""
+    if not path.is_dir():
+        return None
+    seen = [inner for inner in path.iterdir() if inner.name != "__MACOSX" and not inner.name.startswith(".")]
+    folders = [inner for inner in seen if inner.is_dir()]
+    return folders[0] if len(folders) == 1 else None

@@ -25,9 +25,8 @@ def inspect(path: str | Path, scratch: str | Path) -> Report:
     report = yolo.validate(read.path)
     report.problems.extend(duplicates(report))
     report.notes.extend(read.left_out + empty_classes(report))
-    return (
-        report if read.path == path else replace(report, path=path)
-    )  # the user's own, not the scratch folder
+    written = read.path.parent == Path(scratch)  # the user's own is told, not the scratch folder
+    return replace(report, path=path) if written else report
 
 
 def empty_classes(report: Report) -> list[str]:

@@ -6,6 +6,7 @@ four as shares of the picture.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from mqa_lib.pictures import unreadable
 
 PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 SHOWN = 20
+_NAMES = re.compile(r"""^["']?names["']?\s*:""", re.MULTILINE)
 _SLACK = 1e-4  # labels are written with few digits
 _SURELY_PIXELS = 2.0  # a box that far outside was never a share of its picture
 
@@ -65,14 +67,25 @@ class Report:
         return self
 
 
+def yaml_in(folder: Path) -> Path | None:
+    """Return the YAML file of the set in a folder: data.yaml, or the only one that names classes."""
+    if (folder / "data.yaml").exists():
+        return folder / "data.yaml"
+    if not folder.is_dir():
+        return None
+    files = [*folder.glob("*.yaml"), *folder.glob("*.yml")]
+    named = len(files) == 1 and _NAMES.search(files[0].read_text(encoding="utf-8", errors="replace"))
+    return files[0] if named else None
+
+
 def validate(path: str | Path) -> Report:
     """Return what a YOLO-format data set holds and everything that is wrong with it; every picture is decoded.
 
     Args:
-        path: The data set's YAML file, or a folder that holds `data.yaml`.
+        path: The data set's YAML file, or a folder that holds it.
     """
     path = Path(path)
-    path = path / "data.yaml" if path.is_dir() else path
+    path = yaml_in(path) or path / "data.yaml" if path.is_dir() else path
     report = Report(path)
     settings = _settings(path, report.problems)
     if settings is None:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mqa_lib.datasets import convert, yolo
+from mqa_lib.datasets.inspect import inspect
 from tests.datasets.voc import write_voc
 
 
@@ -325,6 +326,40 @@ def test_pictures_that_would_share_a_label_file_are_named(tmp_path):
     file.write_text(json.dumps(said))
     with pytest.raises(yolo.DataError, match=r"7\.png and .*7\.jpg would share the label file 7\.txt"):
         convert.to_yolo(root, tmp_path / "out")
+
+
+def write_yolo(root, name="data.yaml"):
+    for folder in ("images/train", "images/val", "labels/train", "labels/val"):
+        (root / folder).mkdir(parents=True)
+    for split, shade in (("train", 7), ("val", 3)):
+        Image.new("RGB", (40, 20), (shade, 0, 0)).save(root / f"images/{split}/{shade}.png")
+        (root / f"labels/{split}/{shade}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (root / name).write_text("train: images/train\nval: images/val\nnames: [hen]\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("make", "read"),
+    [(write_yolo, "data.yaml"), (write_voc, ""), (write_coco, "")],
+    ids=lambda said: str(said),
+)
+def test_folders_on_top_are_gone_through(tmp_path, make, read):
+    """Whoever packs a folder gets one on top; a Mac adds `__MACOSX`."""
+    root = make(tmp_path / "zip/unpacked/set")
+    (tmp_path / "zip/__MACOSX").mkdir()
+    (tmp_path / "zip/.cache").mkdir()
+    assert convert.found(tmp_path / "zip") == root / read
+    assert convert.kind_of(tmp_path / "zip") == convert.kind_of(root)
+    counts = inspect(tmp_path / "zip", tmp_path / "out").pictures
+    assert counts["train"] == counts["val"] == 1
+
+
+def test_the_only_yaml_of_a_folder_may_have_any_name_if_it_names_classes(tmp_path):
+    root = write_yolo(tmp_path / "set", "hens.yml")
+    assert convert.found(root) == root / "hens.yml" and yolo.checked(root).pictures["val"] == 1
+    (root / "hens.yml").rename(root / "other.yaml").write_text("names_of_hens: 3\n")
+    with pytest.raises(yolo.DataError, match="is no data set"):
+        convert.found(root)
 
 
 def test_formats_are_told_by_their_files(tmp_path):
