@@ -148,7 +148,7 @@ def score_table(scores: dict[str, dict[str, Any]]) -> str:
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a table in Markdown, with the scores of each run's best epoch on the validation split.
 
-    The minutes hold the pretraining of the backbone, the pictures do not.
+    The minutes hold the pretraining of the backbone, the pictures do not. A run that failed is told by its epochs.
     """
     checks.positive("records", len(records), "Read at least one with `read_runs`.")
     lines = [
@@ -156,13 +156,13 @@ def table(records: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for record in records:
-        recipe = record["recipe"]
+        recipe, lost = record["recipe"], ", failed" if "failed" in record else ""
         if not record["epochs"]:
-            lines.append(f"| {label(record)} | {recipe['seed']} | 0 | 0 | 0 | — | — |")
+            lines.append(f"| {label(record)} | {recipe['seed']} | 0{lost} | 0 | 0 | — | — |")
             continue
         last, best = record["epochs"][-1], best_epoch(record)
         lines.append(
-            f"| {label(record)} | {recipe['seed']} | {last['epoch']} | {last['pictures']:,} "
+            f"| {label(record)} | {recipe['seed']} | {last['epoch']}{lost} | {last['pictures']:,} "
             f"| {run_seconds(record) / 60:.0f} | {best['mAP50']:.3f} | {best['mAP50-95']:.3f} |"
         )
     return "\n".join(lines)

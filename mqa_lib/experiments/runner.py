@@ -13,6 +13,7 @@ from typing import Any
 
 from mqa_lib import checks, locking
 from mqa_lib.datasets import bccd, keys_and_locks
+from mqa_lib.experiments import own_data
 from mqa_lib.experiments.grid import Grid, Run, read_grid
 from mqa_lib.experiments.records import best_epoch, read_record, run_seconds
 
@@ -67,11 +68,13 @@ def compare(
         titles = "; ".join(run.title for run in grid.runs)
         raise checks.refuse("only", only, "is in the title of no run", f"The runs are: {titles}.")
     todo = [run for run in meant if not _has_record(places, run)]
+    lost = _failed(places, meant)
     _say_older(grid, places, say)
     if todo:
         _check_writable("records", places)
         _check_writable("work", work)
-    say(f"{grid.name}: {len(meant)} runs, {len(meant) - len(todo)} of them done.")
+    done = f"{len(meant) - len(todo)} of them done" + (f", of which {len(lost)} failed" if lost else "")
+    say(f"{grid.name}: {len(meant)} runs, {done}.")
     with contextlib.nullcontext() if together else _alone():
         if ray is not None:
             from mqa_lib.experiments import cluster
@@ -82,6 +85,9 @@ def compare(
     left = [run for run in meant if not record_of(places, run).exists()]
     if left:
         say(f"{len(left)} of {len(meant)} runs remain. The same command goes on with them.")
+    for run in _failed(places, meant):
+        both = f"{record_of(places, run)} and {work / grid.name / run.name}"
+        say(f"{run.title} failed, and is not done again by itself. To try it again, remove {both}.")
     return left
 
 
@@ -98,6 +104,12 @@ def _has_record(places: Path, run: Run) -> bool:
     """
     file = record_of(places, run)
     return file.exists() and bool(read_record(file))
+
+
+def _failed(places: Path, runs: list[Run]) -> list[Run]:
+    return [
+        run for run in runs if _has_record(places, run) and "failed" in read_record(record_of(places, run))
+    ]
 
 
 def _check_writable(name: str, folder: Path) -> None:
@@ -209,7 +221,7 @@ def make_data(data: dict[str, Any], work: Path) -> Path:
     """Return the YAML file of a run's data, which are made or fetched if they are not there yet."""
     kind, settings = next(iter(data.items()))
     if kind == "path":
-        return Path(settings)
+        return own_data.prepared(settings, work)
     said = json.dumps(settings, sort_keys=True)
     root = work / "data" / f"{kind}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
     with locking.hold(root.with_suffix(".lock"), wait=True):

@@ -180,11 +180,20 @@ def paired(found: dict[str, dict[int, float]], base: str) -> list[Paired]:
     return compared
 
 
-def summary_table(found: dict[str, dict[int, float]], base: str, metric: str) -> str:
+def summary_table(
+    found: dict[str, dict[int, float]], base: str, metric: str, lost: dict[str, list[int]] | None = None
+) -> str:
     """Return a Markdown table: median and range over seeds, and the differences to `base` with their interval.
 
     With fewer than three seeds in common there is no interval, only the mean and how many seeds it is of.
+
+    Args:
+        found: Scores by label and seed.
+        base: The label to compare with.
+        metric: What the scores are.
+        lost: The seeds that failed by label, as `failed` returns them, to be counted beside the others.
     """
+    lost = lost or {}
     differences = {one.name: one for one in paired(found, base)}
     lines = [f"| | seeds | {metric}: median (range) | minus {base}: mean [bootstrap] |", "|---|---|---|---|"]
     for name, by_seed in found.items():
@@ -194,8 +203,13 @@ def summary_table(found: dict[str, dict[int, float]], base: str, metric: str) ->
             mean = sum(one.differences.values()) / len(one.differences)
             few = len(one.differences) < _FEWEST
             against = f"{mean:+.3f} " + (_seeds(one) if few else f"[{one.low:+.3f}, {one.high:+.3f}]")
-        lines.append(f"| {name} | {len(values)} | {_spread(values)} | {against} |")
+        lines.append(f"| {name} | {_counted(values, lost.get(name))} | {_spread(values)} | {against} |")
+    lines.extend(f"| {name} | {_counted((), lost[name])} | — | — |" for name in lost if name not in found)
     return "\n".join(lines)
+
+
+def _counted(values: Sequence[float], lost: list[int] | None) -> str:
+    return f"{len(values)}, {len(lost)} failed" if lost else f"{len(values)}"
 
 
 def _seeds(one: Paired) -> str:
@@ -219,10 +233,9 @@ def overview(records: Sequence[Record], metrics: Sequence[str]) -> str:
     lines = [f"| variant | seeds | {' | '.join(metrics)} | CPU minutes |", "|---" * (len(metrics) + 3) + "|"]
     for name, taken in minutes.items():
         spreads = " | ".join(_spread(list(found[metric][name].values())) for metric in metrics)
-        lost = f", {len(gone[name])} failed" if name in gone else ""
-        lines.append(f"| {name} | {len(taken)}{lost} | {spreads} | {median(taken):.0f} |")
+        lines.append(f"| {name} | {_counted(taken, gone.get(name))} | {spreads} | {median(taken):.0f} |")
     for name in gone.keys() - minutes.keys():
-        lines.append(f"| {name} | 0, {len(gone[name])} failed |" + " — |" * (len(metrics) + 1))
+        lines.append(f"| {name} | {_counted((), gone[name])} |" + " — |" * (len(metrics) + 1))
     return "\n".join(lines)
 
 

@@ -65,6 +65,12 @@ def test_runs_of_two_arms_are_told_apart_and_their_scores_are_said_to_be_of_the_
     assert head.endswith("| mAP50 (val) | mAP50-95 (val) |")
 
 
+def test_a_run_that_failed_is_told_in_the_table():
+    lost = {"finished": False, "failed": {"reason": "nan", "last good epoch": 3}}
+    rows = experiments.table([RECORD | lost, RECORD | lost | {"epochs": []}]).splitlines()[2:]
+    assert rows == ["| a | 3 | 3, failed | 21 | 3 | 0.700 | 0.350 |", "| a | 3 | 0, failed | 0 | 0 | — | — |"]
+
+
 def test_keys_and_locks_are_told_apart():
     best = experiments.best_epoch(RECORD)
     assert (experiments.key_map50(best), experiments.lock_map50(best)) == (0.9, 0.5)

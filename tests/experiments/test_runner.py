@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -127,6 +128,22 @@ def test_a_loss_that_is_no_number_before_the_first_epoch_fails_the_run_too(tmp_p
     file = write_grid(tmp_path)
     assert run(file, train=diverged) == []
     assert [record["failed"]["last good epoch"] for record in kept(file)] == [0] * 4
+
+
+def test_a_run_that_failed_is_told_by_every_call_with_the_way_to_try_it_again(tmp_path):
+    file, said = write_grid(tmp_path), []
+    run(file, train=training(nan_at=2))
+    assert run(file, said) == []
+    lost = next(one for one in read_grid(file).runs if one.title == "rtdetr-nano-stock, plain, seed 0")
+    places = tmp_path / f"records/small/{lost.name}.json", tmp_path / f"work/small/{lost.name}"
+    assert said == [
+        "small: 4 runs, 4 of them done, of which 1 failed.",
+        f"{lost.title} failed, and is not done again by itself. "
+        f"To try it again, remove {places[0]} and {places[1]}.",
+    ]
+    places[0].unlink()
+    shutil.rmtree(places[1])
+    assert run(file) == [] and all(record["finished"] for record in kept(file))
 
 
 def test_a_disk_that_fills_up_leaves_no_half_record(tmp_path, monkeypatch):

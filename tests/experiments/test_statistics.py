@@ -220,3 +220,12 @@ def test_the_difference_in_the_table_is_the_mean_of_which_the_interval_is():
 def test_fewer_than_three_seeds_have_no_interval(seeds, said):
     found = {"a": dict.fromkeys(range(3), 0.5), "b": dict.fromkeys(range(seeds), 0.75)}
     assert summary_table(found, "a", "mAP50").splitlines()[-1].endswith(f"| {said} |")
+
+
+def test_the_table_of_differences_counts_runs_that_failed_and_names_a_variant_that_has_no_other():
+    found = {"a": dict.fromkeys(range(3), 0.5), "b": {0: 0.75, 1: 0.75}}
+    assert summary_table(found, "a", "mAP50", {"b": [2], "c": [0, 1]}).splitlines()[2:] == [
+        "| a | 3 | 0.500 (0.500 to 0.500) | — |",
+        "| b | 2, 1 failed | 0.750 (0.750 to 0.750) | +0.250 (2 seeds) |",
+        "| c | 0, 2 failed | — | — |",
+    ]
