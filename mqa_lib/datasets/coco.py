@@ -3,10 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from mqa_lib.datasets.written import Box, Converted, check_size, split_of, write, write_yaml
+from mqa_lib.datasets.written import Box, Converted, check_size, split_named, with_val, write, write_yaml
 from mqa_lib.datasets.yolo import PICTURES, DataError
 
 _COCO = {
@@ -14,19 +14,26 @@ _COCO = {
     "annotations": ("image_id", "category_id", "bbox"),
     "categories": ("id", "name"),
 }
+# COCO has its own set five times, each time for another task.
+_OTHER_TASKS = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the COCO files of a folder, or none."""
+    """Return the COCO files of a folder, or none; of COCO's own those with the boxes."""
     if not path.is_dir():
         return []
-    return sorted(
+    files = sorted(
         {*(path / "annotations").glob("*.json"), *path.glob("*.json"), *path.glob("*/_annotations.coco.json")}
     )
+    if any(file.name.startswith("instances_") for file in files):
+        return [file for file in files if not file.name.startswith(_OTHER_TASKS)]
+    return files
 
 
 def from_coco(path: str | Path, out: str | Path) -> Converted:
-    """Write a COCO set: a JSON file for each split, whose name says which; a single file serves as train and val.
+    """Write a COCO set: a JSON file for each split, whose name says which.
+
+    Where there is no val or no train, a fifth of the pictures becomes val, which is told.
 
     Args:
         path: A COCO file, or a folder with annotations/*.json, its pictures somewhere below.
@@ -38,19 +45,18 @@ def from_coco(path: str | Path, out: str | Path) -> Converted:
     path = Path(path)
     files = [path] if path.suffix == ".json" else files_of(path)
     root = path.parent if path.suffix == ".json" else path
+    if path.suffix == ".json" and root.name.lower() == "annotations":
+        root = root.parent
     read: dict[str, dict[str, Any]] = {}
     named: dict[str, Path] = {}
     for file in files:
-        split = split_of(file)
+        split = split_named(file.stem) or split_named(file.parent.name) or ("val" if files[1:] else "train")
         if split in named:
             both = " and ".join(str(one.relative_to(root)) for one in (named[split], file))
             raise DataError(
                 f"{both} would both be `{split}`. Give the path of one file, or move the other away."
             )
         named[split], read[split] = file, _read(file)
-    if len(read) == 1:
-        only = next(iter(read.values()))
-        read = {"train": only, "val": only}
     categories: dict[int | str, str] = {}
     for split, said in read.items():
         for entry in said["categories"]:
@@ -65,16 +71,20 @@ def from_coco(path: str | Path, out: str | Path) -> Converted:
         if file.suffix.lower() in PICTURES:
             pictures.setdefault(file.name, []).append(file.relative_to(root))
     converted = Converted(Path(out) / "data.yaml")
+    parts: dict[str, list[tuple[Path, list[Box]]]] = {}
     for split, said in read.items():
         converted.left_out.extend(_left_out(said, split))
-        write(Path(out), split, _pairs(said, split, categories, pictures, root), names)
-    write_yaml(converted.path, list(read), names)
+        parts[split] = list(_pairs(said, split, categories, pictures, root))
+    parts = with_val(parts, lambda pair: pair[0].name, converted.left_out)
+    for split, pairs in parts.items():
+        write(Path(out), split, pairs, names)
+    write_yaml(converted.path, list(parts), names)
     return converted
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
+        said = json.loads(file.read_text(encoding="utf-8-sig"))
         if fault := _fault(said):
             raise ValueError(fault)
         return said
@@ -141,7 +151,8 @@ def _pairs(
     for entry in said["annotations"]:
         by_image.setdefault(entry["image_id"], []).append(entry)
     for image in said["images"]:
-        name, width, height = Path(image["file_name"]), image["width"], image["height"]
+        name = Path(*PureWindowsPath(image["file_name"]).parts)  # which splits at both kinds of stroke
+        width, height = image["width"], image["height"]
         found = pictures.get(name.name, [])
         if not found:
             raise DataError(f"{split}: the picture {name} is not there. Put it beside the JSON file.")

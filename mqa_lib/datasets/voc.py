@@ -1,26 +1,32 @@
-"""Data sets in Pascal VOC's format: an XML file for each picture."""
+"""Data sets in Pascal VOC's format: an XML file for each picture, in a folder Annotations or beside the pictures."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mqa_lib.datasets.written import Box, Converted, check_size, write, write_yaml
+from mqa_lib.datasets.written import Box, Converted, check_size, split_named, with_val, write, write_yaml
 from mqa_lib.datasets.yolo import PICTURES, DataError
 
 
 def root_of(path: Path) -> Path | None:
-    """Return the folder that holds Annotations, `path` or one in it, or nothing."""
+    """Return the folder of a VOC set, `path` or one in it; nothing if there is none."""
     if not path.is_dir():
         return None
-    places = (path, *sorted(inner for inner in path.iterdir() if inner.is_dir()))
-    return next((root for root in places if any((root / "Annotations").glob("*.xml"))), None)
+    folders = sorted(inner for inner in path.iterdir() if inner.is_dir())
+    for root in (path, *folders):
+        if _inner(root, "annotations") is not None:
+            return root
+    splits = (folder for folder in folders if split_named(folder.name))
+    return path if any(_beside(folder) for folder in (path, *splits)) else None
 
 
 def from_voc(path: str | Path, out: str | Path, names: Sequence[str] = ()) -> Converted:
-    """Write a VOC set, with the splits of its ImageSets/Main or all of it as train and val.
+    """Write a VOC set with the splits of its ImageSets/Main, or of its folders where each is a split.
+
+    Where no val is named, a fifth of the pictures to train on becomes it, which is told.
 
     Args:
-        path: Folder with Annotations and JPEGImages, or one above it.
+        path: Folder with Annotations and JPEGImages, or with XML files beside pictures, or one above it.
         out: Folder to write.
         names: The classes in their order; those that occur, in alphabetical order, if not given.
 
@@ -31,26 +37,75 @@ def from_voc(path: str | Path, out: str | Path, names: Sequence[str] = ()) -> Co
     if root is None:
         raise DataError(f"{path} has no folder Annotations with XML files. Check the path.")
     converted = Converted(Path(out) / "data.yaml")
-    read = {
-        file.stem: _boxes(file, converted.left_out) for file in sorted((root / "Annotations").glob("*.xml"))
-    }
-    pictures = {
-        file.stem: file for file in sorted((root / "JPEGImages").glob("*")) if file.suffix.lower() in PICTURES
-    }
-    if missing := sorted(read.keys() - pictures.keys()):
-        raise DataError(
-            f"{len(missing)} annotations have no picture in JPEGImages, the first is {missing[0]}.xml."
-        )
-    for stem, (size, _) in read.items():
-        check_size(f"{stem}.xml", pictures[stem], size)
-    names = list(names) or sorted({box[0] for _, boxes in read.values() for box in boxes})
-    splits = _splits(root, list(read))
-    for split, stems in splits.items():
-        if absent := sorted(set(stems) - read.keys()):
-            raise DataError(f"{split}.txt names {absent[0]}, which has no annotation. Mend the list.")
-        write(Path(out), split, [(pictures[stem], read[stem][1]) for stem in stems], names)
-    write_yaml(converted.path, list(splits), names)
+    files = _files(root)
+    pictures = _pictures(root, files)
+    read = {}
+    for file, picture in pictures.items():
+        size, read[file] = _boxes(file, converted.left_out)
+        check_size(file.name, picture, size)
+    names = list(names) or sorted({box[0] for boxes in read.values() for box in boxes})
+    parts = with_val(_splits(root, files, converted.left_out), lambda file: file.stem, converted.left_out)
+    for split, chosen in parts.items():
+        write(Path(out), split, [(pictures[file], read[file]) for file in chosen], names)
+    write_yaml(converted.path, list(parts), names)
     return converted
+
+
+def _inner(root: Path, name: str) -> Path | None:
+    """Return the folder of that name, however it is written, if it holds annotations."""
+    found = (inner for inner in sorted(root.iterdir()) if inner.name.lower() == name and inner.is_dir())
+    return next((inner for inner in found if any(inner.glob("*.xml"))), None)
+
+
+def _beside(folder: Path) -> list[Path]:
+    """Return the annotations that lie in a folder itself, told from other XML by how they begin."""
+    return [file for file in sorted(folder.glob("*.xml")) if b"<annotation" in _beginning(file)]
+
+
+def _beginning(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(1000)
+    except OSError:
+        return b""
+
+
+def _files(root: Path) -> list[Path]:
+    folder = _inner(root, "annotations")
+    if folder is not None:
+        return sorted(folder.glob("*.xml"))
+    if found := _beside(root):
+        return found
+    return [
+        file
+        for inner in sorted(root.iterdir())
+        if split_named(inner.name) and inner.is_dir()
+        for file in _beside(inner)
+    ]
+
+
+def _pictures(root: Path, files: Sequence[Path]) -> dict[Path, Path]:
+    """Return the picture of each annotation: in JPEGImages, in images, or beside it.
+
+    Raises:
+        DataError: There is none.
+    """
+    seen: dict[tuple[Path, str], Path] = {}
+    folders = [inner for inner in sorted(root.iterdir()) if inner.name.lower() in ("jpegimages", "images")]
+    for folder in (*folders, root, *{file.parent for file in files}):
+        for picture in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if picture.suffix.lower() in PICTURES:
+                seen[folder, picture.stem] = picture
+    found = {}
+    for file in files:
+        places = ((folder, file.stem) for folder in (*folders, file.parent, root))
+        found[file] = next((seen[place] for place in places if place in seen), None)
+    if missing := [file.name for file, picture in found.items() if picture is None]:
+        raise DataError(
+            f"{len(missing)} annotations have no picture in JPEGImages, images or beside them, "
+            f"the first is {missing[0]}."
+        )
+    return {file: picture for file, picture in found.items() if picture is not None}
 
 
 def _boxes(file: Path, left_out: list[str]) -> tuple[tuple[float, float], list[Box]]:
@@ -84,14 +139,41 @@ def _text(entry: ET.Element, path: str) -> str:
     return found.text.strip()
 
 
-def _splits(root: Path, stems: list[str]) -> dict[str, list[str]]:
-    found = {}
-    for split in ("train", "val", "test"):
-        file = root / "ImageSets" / "Main" / f"{split}.txt"
+def _splits(root: Path, files: Sequence[Path], left_out: list[str]) -> dict[str, list[Path]]:
+    """Return the annotations of each split that lists or folders name; all of them as train where none does."""
+    folders = {file.parent for file in files}
+    if not folders <= {root, _inner(root, "annotations")}:
+        parts: dict[str, list[Path]] = {}
+        for file in files:
+            parts.setdefault(split_named(file.parent.name), []).append(file)
+        return parts
+    lists = dict(_lists(root))
+    known = {file.stem: file for file in files}
+    for name, stems in lists.items():
+        if absent := [stem for stem in stems if stem not in known]:
+            raise DataError(f"{name}.txt names {absent[0]}, which has no annotation. Mend the list.")
+    both = lists.pop("trainval", None)
+    if both is None and "train" not in lists:
+        both = list(known)
+    # "trainval" is what VOC calls the two together; one that has a list of its own is not to be the other as well.
+    rest = [stem for stem in both or () if not any(stem in stems for stems in lists.values())]
+    lacking = next((split for split in ("train", "val") if split not in lists), None)
+    if lacking is not None and rest:
+        lists[lacking], rest = rest, []
+    if unlisted := sorted(known.keys() - {stem for stems in lists.values() for stem in stems}):
+        left_out.append(
+            f"{len(unlisted)} annotations are in no list of ImageSets/Main, the first is {unlisted[0]}.xml."
+        )
+    return {split: [known[stem] for stem in stems] for split, stems in lists.items()}
+
+
+def _lists(root: Path) -> Iterator[tuple[str, list[str]]]:
+    for name in ("train", "val", "test", "trainval"):
+        file = root / "ImageSets" / "Main" / f"{name}.txt"
         if file.exists():
             try:
-                lines = file.read_text(encoding="utf-8").splitlines()  # a name may hold spaces
+                lines = file.read_text(encoding="utf-8-sig").splitlines()  # a name may hold spaces
             except UnicodeDecodeError as error:
                 raise DataError(f"{file.name} is not text in UTF-8 ({error}). Save it as such.") from error
-            found[split] = [line.strip() for line in lines if line.strip()]
-    return found if "train" in found and "val" in found else {"train": stems, "val": stems}
+            if stems := [line.strip() for line in lines if line.strip()]:
+                yield name, stems

@@ -1,17 +1,19 @@
 """What every conversion writes: a data set in YOLO format, its pictures linked or copied."""
 
+import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mqa_lib.datasets.yolo import DataError
 from mqa_lib.pictures import unreadable
 
 _EXIF_ORIENTATION, _LYING = 274, (5, 6, 7, 8)  # how a camera notes that it was held upright
 Box = tuple[str, float, float, float, float]  # class, then left, top, right, bottom as shares of the picture
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -51,13 +53,41 @@ def check_size(where: str, picture: Path, size: tuple[float, float]) -> None:
         )
 
 
-def split_of(file: Path) -> str:
-    """Return the split that a COCO file's name says, or its folder's where all files have one name."""
-    for said in (file.stem.lower(), file.parent.name.lower()):
-        for split in ("train", "test", "val"):
-            if split in said:
-                return split
-    return "val"
+def split_named(name: str) -> str:
+    """Return the split that the name of a file or folder says; nothing if it says none."""
+    return next((split for split in ("train", "test", "val") if split in name.lower()), "")
+
+
+def with_val(
+    parts: dict[str, list[Item]], name: Callable[[Item], str], left_out: list[str]
+) -> dict[str, list[Item]]:
+    """Return the splits of a set with train and val, in this order.
+
+    Where one of them is missing, every fifth picture of the other becomes it, the same ones every time. To measure on
+    what was trained on would be too good.
+
+    Args:
+        parts: What each split has.
+        name: Returns the name by which a picture is chosen.
+        left_out: Gets a sentence if pictures were chosen.
+    """
+    parts = {split: parts[split] for split in ("train", "val", "test") if parts.get(split)}
+    if not parts or {"train", "val"} <= parts.keys():
+        return parts or {"train": [], "val": []}
+    source, whole = next(iter(parts.items()))
+    lacking = " and no ".join(f"`{split}`" for split in ("train", "val") if split not in parts)
+    if len(whole) == 1:
+        left_out.append(f"The set names no {lacking}, and its one picture is `train` and `val`.")
+        return {**parts, "train": whole, "val": whole}
+    order = sorted(range(len(whole)), key=lambda place: hashlib.sha256(name(whole[place]).encode()).digest())
+    chosen = set(order[: max(1, len(whole) // 5)])
+    left_out.append(
+        f"The set names no {lacking}: {len(chosen)} of the {len(whole)} pictures of `{source}`, chosen by their names, "
+        f"are `val`, and the other {len(whole) - len(chosen)} `train`."
+    )
+    halves = ([one for place, one in enumerate(whole) if (place in chosen) == val] for val in (False, True))
+    cut = dict(zip(("train", "val"), halves, strict=True))
+    return cut | {split: part for split, part in parts.items() if split == "test" != source}
 
 
 def write(out: Path, split: str, pairs: Iterable[tuple[Path, list[Box]]], names: Sequence[str]) -> None:

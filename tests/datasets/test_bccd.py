@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mqa_lib.datasets import bccd, yolo
+from mqa_lib.datasets import bccd, written, yolo
 from mqa_lib.datasets.yolo import DataError
 from tests.datasets.voc import write_voc
 
@@ -176,10 +176,10 @@ def test_a_disk_that_fills_up_on_the_way_is_said_as_one_that_was_full(source, tm
 
         return raises
 
-    monkeypatch.setattr(bccd.convert, "_link_or_copy", full(errno.ENOSPC))
+    monkeypatch.setattr(written, "_link_or_copy", full(errno.ENOSPC))
     with pytest.raises(OSError, match=r"`root` \(=.*out\) needs about 40 MB .*name a folder on another disk"):
         bccd.prepare(tmp_path / "out", source)
-    monkeypatch.setattr(bccd.convert, "_link_or_copy", full(errno.EACCES))
+    monkeypatch.setattr(written, "_link_or_copy", full(errno.EACCES))
     with pytest.raises(PermissionError, match="Permission denied"):
         bccd.prepare(tmp_path / "out", source)
 

@@ -26,3 +26,7 @@ def write_voc(root: Path) -> Path:
     for split, stem in (("train", "a"), ("val", "b"), ("test", "c")):
         (root / f"ImageSets/Main/{split}.txt").write_text(f"{stem}\n")
     return root
+
+
+def labels(out, split, stem):
+    return (out / f"labels/{split}/{stem}.txt").read_text().splitlines()
