@@ -79,10 +79,17 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
     if options.nice:
         os.nice(19)
     where = (options.what, options.records, options.work)
-    experiments.compare(*where, options.slice, options.together, options.ray, only=options.only)
+    code = 0
+    try:
+        experiments.compare(*where, options.slice, options.together, options.ray, only=options.only)
+    except experiments.Broken as error:
+        if os.environ.get("MQA_TRACEBACK"):
+            raise
+        print(error, file=sys.stderr)
+        code = 1
     with contextlib.suppress(FileNotFoundError):  # no run of this grid has a record yet
         print(experiments.table(experiments.read_runs(options.records / options.what.stem, options.what)))
-    return 0
+    return code
 
 
 def _probe(options: argparse.Namespace, _: Sequence[str]) -> int:

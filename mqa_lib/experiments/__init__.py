@@ -14,7 +14,7 @@ from mqa_lib.experiments.records import (
     score_table,
     table,
 )
-from mqa_lib.experiments.runner import compare
+from mqa_lib.experiments.runner import Broken, compare
 from mqa_lib.experiments.statistics import (
     AXES,
     METRICS,
@@ -32,6 +32,7 @@ __all__ = [
     "AXES",
     "BUNDLED",
     "METRICS",
+    "Broken",
     "Grid",
     "Paired",
     "Run",

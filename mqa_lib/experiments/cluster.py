@@ -5,7 +5,7 @@ from typing import Any
 
 from mqa_lib import locking
 from mqa_lib.experiments.grid import Grid, Run
-from mqa_lib.experiments.runner import Say, Train, keep, outcome, perform, record_of
+from mqa_lib.experiments.runner import Say, Train, keep, outcome, perform, reason, record_of
 
 LOCAL = "local"
 _LIVES = 5  # how often a run may lose its process
@@ -13,8 +13,8 @@ _LIVES = 5  # how often a run may lose its process
 
 def spread(
     grid: Grid, todo: list[Run], places: Path, work: Path, address: str, train: Train | None, say: Say
-) -> None:
-    """Do the runs on a cluster, each on as many cores as it has threads, and write their records here.
+) -> list[Exception]:
+    """Do the runs on a cluster, each on as many cores as it has threads, write their records here, return the errors.
 
     Every machine needs this library, and has to see the folder `work` under the same path: that is where a run that
     lost its process finds its last whole epoch. Without that it begins anew.
@@ -36,6 +36,7 @@ def spread(
         import ray
     except ImportError as error:
         raise ValueError("`--ray` needs Ray. Install it with `pip install 'mqa-lib[cluster]'`.") from error
+    broken: list[Exception] = []
     own = not ray.is_initialized()
     try:
         if own:
@@ -50,7 +51,9 @@ def spread(
             try:
                 record = ray.get(done)
             except ray.exceptions.RayError as error:  # the others go on, and this one remains
-                say(f"{run.title}: {str(error).strip().splitlines()[-1]}")
+                cause = getattr(error, "cause", None) or error  # without the lines of Ray's own
+                broken.append(cause)
+                say(f"{run.title}: {reason(cause)}")
                 continue
             keep(record, record_of(places, run))
             over = len(todo) - len(waiting)
@@ -58,6 +61,7 @@ def spread(
     finally:
         if own:
             ray.shutdown()
+    return broken
 
 
 def _perform_alone(

@@ -12,7 +12,7 @@ seeds and data of its own. Two arms that differ only in when they are done share
       from-scratch: {variants: [rtdetr-nano-stock, rtdetr-nano-mobile-mqa]}
 
 `data` is one of `keys_and_locks` (arguments of `generate`), `bccd` (a folder, or nothing to fetch it) and `path` (a
-YAML file in YOLO format, seen from the grid's folder).
+file or folder in YOLO, VOC or COCO format, seen from the grid's folder).
 """
 
 import hashlib
@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from mqa_lib import checks
-from mqa_lib.datasets import yolo
+from mqa_lib.datasets import convert
+from mqa_lib.experiments import own_data
 
 _KEYS = ("data", "schedule", "seeds", "threads", "arms")
 _ARM_KEYS = ("as", "variants", "schedule", "seeds", "data")
@@ -168,6 +169,11 @@ def _check_arm(arm: Any, said: Mapping[str, Any]) -> None:
         if not isinstance(variant, str):
             way_out = "Use one such as rtdetr-nano-stock, or the path of a model file."
             raise checks.refuse("variants", variant, f"must be names, in arm {arm}", way_out)
+    files = [variant for variant in said["variants"] if Path(variant).suffix]
+    if files and (pictures := said["schedule"].get("pretrain_pictures")):
+        rule = f"must be 0 for a variant that is a file ({', '.join(files)}), in arm {arm}"
+        way_out = "Models of this library alone are pretrained: put it into an arm without."
+        raise checks.refuse("pretrain_pictures", pictures, rule, way_out)
     for seed in said["seeds"]:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < _SEEDS:
             rule = f"must be whole numbers from 0 to {_SEEDS - 1}"
@@ -197,9 +203,9 @@ def _check_schedule(schedule: dict[str, Any]) -> None:
                     key, value, "must be true or false", "Write one of the two, without quotes."
                 )
         elif key == "lr0":
-            if not number or not 0 < value < float("inf"):
+            if not number or not 0 < value <= 1:
                 way_out = "Write it as 0.0005; YAML takes 5e-4 for a word."
-                raise checks.refuse(key, value, "must be a number above 0", way_out)
+                raise checks.refuse(key, value, "must be a number above 0 and at most 1", way_out)
         else:
             least = 0 if key == "pretrain_pictures" else 1
             if not number or isinstance(value, float) or value < least:
@@ -291,5 +297,4 @@ def _data(said: Any, home: Path) -> tuple[dict[str, Any], Any]:
         from mqa_lib.datasets import bccd
 
         return {kind: str(path)}, {kind: bccd.COMMIT}
-    path = path / "data.yaml" if path.is_dir() else path
-    return {kind: str(path)}, {kind: yolo.fingerprint(path)}
+    return {kind: str(convert.found(path))}, {kind: own_data.fingerprint(path)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mqa_lib import checks, locking
-from mqa_lib.datasets import bccd, keys_and_locks
+from mqa_lib.datasets import bccd, keys_and_locks, yolo
 from mqa_lib.experiments import own_data
 from mqa_lib.experiments.grid import Grid, Run, read_grid
 from mqa_lib.experiments.records import best_epoch, read_record, run_seconds
@@ -20,6 +20,11 @@ from mqa_lib.experiments.records import best_epoch, read_record, run_seconds
 # Takes recipe, data and folder, then options as `mqa_lib.rtdetr.train.train` has them; returns a record.
 Train = Callable[..., dict[str, Any]]
 Say = Callable[[str], None]
+_SHOWN = 3  # lines of an error
+
+
+class Broken(RuntimeError):
+    """Runs ended in an error. The others were done, and these remain."""
 
 
 def compare(
@@ -51,7 +56,9 @@ def compare(
 
     Raises:
         ValueError: The grid is not one, no run of it is meant by `only`, `minutes` are given for a cluster or are less
-            than 0, or a folder cannot be written to; nothing has been started. Or a record is cut off.
+            than 0, a folder cannot be written to, or data are not fit to be trained on; nothing has been started. Or a
+            record is cut off.
+        Broken: Runs ended in an error and have no record. All others that were to be done now have been begun.
         Busy: Another grid is at work on this machine.
         OSError: The disk is full. The same call goes on when there is room.
     """
@@ -73,21 +80,25 @@ def compare(
     if todo:
         _check_writable("records", places)
         _check_writable("work", work)
+        _check_data(todo, work)
     done = f"{len(meant) - len(todo)} of them done" + (f", of which {len(lost)} failed" if lost else "")
     say(f"{grid.name}: {len(meant)} runs, {done}.")
     with contextlib.nullcontext() if together else _alone():
         if ray is not None:
             from mqa_lib.experiments import cluster
 
-            cluster.spread(grid, todo, places, work, ray, train, say)
+            broken = cluster.spread(grid, todo, places, work, ray, train, say)
         else:
-            _one_by_one(grid, todo, places, work, minutes, train, say)
+            broken = _one_by_one(grid, todo, places, work, minutes, train, say)
     left = [run for run in meant if not record_of(places, run).exists()]
     if left:
         say(f"{len(left)} of {len(meant)} runs remain. The same command goes on with them.")
     for run in _failed(places, meant):
         both = f"{record_of(places, run)} and {work / grid.name / run.name}"
         say(f"{run.title} failed, and is not done again by itself. To try it again, remove {both}.")
+    if broken:
+        said = f"{len(broken)} of {len(todo)} runs ended in an error, which is told above."
+        raise Broken(f"{said} Mend its cause: the same command tries them again.") from broken[0]
     return left
 
 
@@ -127,6 +138,26 @@ def _check_writable(name: str, folder: Path) -> None:
         raise checks.refuse(name, folder, rule, f"Name another folder: `--{name} FOLDER`.") from error
 
 
+def _check_data(todo: list[Run], work: Path) -> None:
+    """Refuse a data set of the user's own that is not fit to be trained on now, and not when its turn comes.
+
+    Raises:
+        DataError: One is not.
+    """
+    seen: list[dict[str, Any]] = []
+    for run in todo:
+        if "path" in run.data and run.data not in seen:
+            seen.append(run.data)
+            yolo.checked(make_data(run.data, work))
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says first, in one line."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    more = " ..." if len(lines) > _SHOWN else ""
+    return f"{type(error).__name__}: {' '.join(lines[:_SHOWN])}{more}"
+
+
 def _one_by_one(
     grid: Grid,
     todo: list[Run],
@@ -135,7 +166,9 @@ def _one_by_one(
     minutes: float | None,
     train: Train | None,
     say: Say,
-) -> None:
+) -> list[Exception]:
+    """Do the runs that there is time for, and return the errors that some of them ended in."""
+    broken: list[Exception] = []
     end = time.monotonic() + 60 * minutes if minutes is not None else None
 
     def over(_: object = None) -> bool:
@@ -143,7 +176,7 @@ def _one_by_one(
 
     for run in todo:
         if over():
-            return
+            break
         left = time_left(grid, places)
         place = f"{grid.runs.index(run) + 1}/{len(grid.runs)} {run.title}"
         try:
@@ -155,11 +188,18 @@ def _one_by_one(
         except locking.Busy:
             say(f"{place}: another process is at it.")
             continue
+        except OSError:  # a full disk, say, which would stop the others too
+            raise
+        except Exception as error:
+            broken.append(error)
+            say(f"{place}: {reason(error)}")
+            continue
         if keep(record, record_of(places, run)):
             left = time_left(grid, places)
             say(f"{place}: {outcome(record)}" + (f"; {left} left for all" if left else ""))
         else:
             say(f"{place}: stopped after epoch {len(record['epochs'])} of {run.recipe['epochs']}")
+    return broken
 
 
 def perform(

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+from PIL import Image
+
 GRID = """
 data: {path: set/data.yaml}
 schedule: {epochs: 3, imgsz: 64, batch: 8}
@@ -16,7 +18,10 @@ arms:
 
 
 def write_grid(folder: Path, text: str = GRID) -> Path:
-    (folder / "set").mkdir(parents=True, exist_ok=True)
+    for number, split in enumerate("ab"):
+        (folder / "set" / split).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (11, 13), (number, 0, 0)).save(folder / "set" / split / "1.png")
+        (folder / "set" / split / "1.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     (folder / "set/data.yaml").write_text("train: a\nval: b\nnames: [x]\n")
     file = folder / "small.yaml"
     file.write_text(text)

@@ -77,8 +77,7 @@ def test_what_does_not_decide_a_result_changes_no_name(tmp_path):
 
 def test_other_data_under_the_same_path_give_other_names(tmp_path):
     before = names(tmp_path)
-    (tmp_path / "set/a").mkdir()
-    (tmp_path / "set/a/1.png").write_bytes(b"picture")
+    (tmp_path / "set/a/2.png").write_bytes(b"picture")
     assert not set(before) & set(names(tmp_path))
 
 
@@ -116,9 +115,15 @@ WRONG = [
     (
         "batch: 8",
         "batch: 8, lr0: 5e-4",
-        r"`lr0` \(=5e-4\) must be a number above 0. .*YAML takes 5e-4 for a word",
+        r"`lr0` \(=5e-4\) must be a number above 0 .*YAML takes 5e-4 for a word",
     ),
     ("batch: 8", "batch: 8, lr0: 0", r"`lr0` \(=0\) must be a number above 0"),
+    ("batch: 8", "batch: 8, lr0: 2.0", r"`lr0` \(=2.0\) must be a number above 0 and at most 1"),
+    (
+        "variants: [rtdetr-nano-stock,",
+        "schedule: {pretrain_pictures: 64}, variants: [mine.yaml,",
+        r"`pretrain_pictures` \(=64\) must be 0 for a variant that is a file \(mine.yaml\), in arm plain.*without",
+    ),
     ("batch: 8", "batch: 8, keeps_pairs: 'no'", r"`keeps_pairs` \(=no\) must be true or false"),
     ("batch: 8", "batch: 8, pretrain_pictures: -1", r"`pretrain_pictures` \(=-1\) must be a whole number"),
     (

@@ -12,6 +12,7 @@ import yaml
 
 from mqa_lib import rtdetr
 from mqa_lib.__main__ import main
+from mqa_lib.datasets import yolo
 from mqa_lib.experiments import compare, read_grid, runner
 from mqa_lib.rtdetr import evaluate
 from mqa_lib.rtdetr import train as trains
@@ -128,6 +129,40 @@ def test_a_loss_that_is_no_number_before_the_first_epoch_fails_the_run_too(tmp_p
     file = write_grid(tmp_path)
     assert run(file, train=diverged) == []
     assert [record["failed"]["last good epoch"] for record in kept(file)] == [0] * 4
+
+
+def test_a_run_that_ends_in_an_error_leaves_no_record_and_keeps_no_other_from_being_done(
+    tmp_path, monkeypatch, capsys
+):
+    def torn(recipe, *given, **options):
+        if (recipe["model"], recipe["seed"]) == ("rtdetr-nano-stock", 0):
+            raise RuntimeError("The layers do not fit:\n row 3\n row 4\n row 5")
+        return training()(recipe, *given, **options)
+
+    file = write_grid(tmp_path)
+    command = ["compare", str(file), "--records", str(tmp_path / "records"), "--work", str(tmp_path / "work")]
+    monkeypatch.setattr(runner, "_train", torn)
+    assert main(command) == 1 and len(kept(file)) == 3
+    said = capsys.readouterr()
+    assert "seed 0: RuntimeError: The layers do not fit: row 3 row 4 ...\n" in said.out
+    assert "1 of 4 runs remain." in said.out and said.out.count(" | 3 | 21 | ") == 3
+    assert (
+        said.err
+        == "1 of 4 runs ended in an error, which is told above. Mend its cause: the same command tries "
+        + ("them again.\n")
+    )
+    monkeypatch.setattr(runner, "_train", training())
+    assert main(command) == 0 and len(kept(file)) == 4
+
+
+def test_data_that_are_not_fit_are_refused_before_the_first_run_of_any_arm(tmp_path):
+    more = "  late: {variants: [rtdetr-nano-stock], data: {path: bad}}\n"
+    file = write_grid(tmp_path, GRID + more)
+    shutil.copytree(tmp_path / "set", tmp_path / "bad")
+    (tmp_path / "bad/a/1.txt").write_text("7 0.5 0.5 0.5 0.5\n")
+    with pytest.raises(yolo.DataError, match=r"a/1\.txt, line 1: class 7"):
+        run(file, train=lambda *_, **__: pytest.fail("trained"))
+    assert len(run(file, only="plain")) == 0  # data that are not asked for are not in the way
 
 
 def test_a_run_that_failed_is_told_by_every_call_with_the_way_to_try_it_again(tmp_path):
