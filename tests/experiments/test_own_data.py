@@ -1,0 +1,74 @@
+"""A grid takes the user's own data in any format that is read."""
+
+import json
+
+import pytest
+import yaml
+
+from mqa_lib.datasets.yolo import DataError
+from mqa_lib.experiments import compare, read_grid
+from tests.datasets.voc import write_voc
+from tests.experiments.stub import GRID, epoch, write_grid
+
+
+def write_coco(root):
+    (root / "annotations").mkdir(parents=True)
+    write_voc(root / "voc")
+    for split, stem in (("train", "a"), ("val", "b")):
+        said = {
+            "images": [{"id": 3, "file_name": f"{stem}.jpg", "width": 40, "height": 20}],
+            "annotations": [{"image_id": 3, "category_id": 5, "bbox": [2, 3, 7, 11]}],
+            "categories": [{"id": 5, "name": "hen"}],
+        }
+        (root / f"annotations/instances_{split}.json").write_text(json.dumps(said))
+        (root / f"voc/JPEGImages/{stem}.jpg").rename(root / f"{stem}.jpg")
+    for file in (root / "voc/Annotations").iterdir():
+        file.unlink()
+    return root
+
+
+def of(path):
+    return GRID.replace("set/data.yaml", str(path))
+
+
+@pytest.mark.parametrize(("write", "classes"), [(write_voc, ["egg", "hen"]), (write_coco, ["hen"])])
+def test_a_set_of_voc_or_coco_is_written_once_for_all_runs(tmp_path, write, classes):
+    own = write(tmp_path / "my birds")
+    given = []
+
+    def train(recipe, data, folder, **options):
+        given.append((data, data.stat().st_mtime_ns))
+        return {"recipe": recipe, "finished": True, "epochs": [epoch(1)]}
+
+    grid = write_grid(tmp_path, of("my birds"))
+    left = compare(
+        grid, tmp_path / "records", tmp_path / "work", together=True, train=train, say=lambda _: None
+    )
+    assert left == [] and len(given) == 4 and len(set(given)) == 1
+    file = given[0][0]
+    assert list(yaml.safe_load(file.read_text())["names"].values()) == classes
+    assert (file.parent / "images/train/a.jpg").exists() and own not in file.parents
+
+
+@pytest.mark.parametrize(
+    ("write", "file", "old", "new"),
+    [
+        (write_voc, "Annotations/a.xml", "<xmax>40<", "<xmax>39<"),
+        (write_voc, "ImageSets/Main/val.txt", "b", "c"),
+        (write_coco, "annotations/instances_val.json", "11]", "12]"),
+    ],
+)
+def test_a_set_that_was_changed_gives_its_runs_other_names(tmp_path, write, file, old, new):
+    own = write(tmp_path / "birds")
+    grid = write_grid(tmp_path, of(own))
+    before = [run.name for run in read_grid(grid).runs]
+    assert before == [run.name for run in read_grid(grid).runs]
+    changed = own / file
+    changed.write_text(changed.read_text().replace(old, new, 1))
+    assert not set(before) & {run.name for run in read_grid(grid).runs}
+
+
+def test_a_folder_that_holds_no_set_is_named_before_anything_starts(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty is no data set in YOLO format.* Check the path"):
+        read_grid(write_grid(tmp_path, of("empty")))
