@@ -73,7 +73,7 @@ def prepare(root: str | Path, source: str | Path | None = None) -> Path:
         "source": "github.com/Shenggan/BCCD_Dataset",
     }
     draft = card.with_suffix(".part")
-    draft.write_text(json.dumps(said, indent=2) + "\n")
+    draft.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     draft.replace(card)
     return done
 

@@ -302,7 +302,9 @@ def count_objects(root: str | Path) -> dict[str, dict[str, int]]:
     counts = {}
     for folder in sorted(folder for folder in Path(root, "labels").iterdir() if folder.is_dir()):
         labels = [
-            int(line.split()[0]) for file in folder.glob("*.txt") for line in file.read_text().splitlines()
+            int(line.split()[0])
+            for file in folder.glob("*.txt")
+            for line in file.read_text(encoding="utf-8").splitlines()
         ]
         counts[folder.name] = {name: labels.count(index) for index, name in enumerate(CLASSES)}
     return counts
@@ -323,7 +325,7 @@ def _write(root: Path, split: str, index: int, seed: int, size: int) -> None:
         for box in boxes(scene)
     ]
     drafts = {label: label.with_suffix(".part"), image: image.with_suffix(".part")}
-    drafts[label].write_text("\n".join(lines) + "\n")
+    drafts[label].write_text("\n".join(lines) + "\n", encoding="utf-8")
     Image.fromarray(render(scene)).save(drafts[image], format="PNG", optimize=True)
     for file, draft in drafts.items():  # a file that a kill cut off is never taken for a whole one
         draft.replace(file)
@@ -338,7 +340,7 @@ def _write_yaml(root: Path, splits: list[str]) -> None:
 def _replace(file: Path, text: str) -> None:
     """Write a file at one go: another process may be training on the set, and a kill leaves the one or the other."""
     draft = file.with_suffix(f".{os.getpid()}.part")
-    draft.write_text(text)
+    draft.write_text(text, encoding="utf-8")
     draft.replace(file)
 
 
@@ -348,7 +350,7 @@ def _check_same_set(root: Path, card: dict[str, object]) -> None:
         root.mkdir(parents=True, exist_ok=True)
         _replace(file, json.dumps(card) + "\n")
         return
-    there = json.loads(file.read_text())
+    there = json.loads(file.read_text(encoding="utf-8"))
     if any(there.get(key) != card[key] for key in ("seed", "size", "fingerprint")):
         way_out = "Use an empty folder, or the seed and size that its card names."
         raise checks.refuse(

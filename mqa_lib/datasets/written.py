@@ -114,7 +114,7 @@ def write(out: Path, split: str, pairs: Iterable[tuple[Path, list[Box]]], names:
             f"{right - left:.6f} {bottom - top:.6f}\n"
             for name, left, top, right, bottom in boxes
         ]
-        (out / "labels" / split / f"{picture.stem}.txt").write_text("".join(lines))
+        (out / "labels" / split / f"{picture.stem}.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def _link_or_copy(picture: Path, there: Path) -> None:
@@ -132,5 +132,6 @@ def write_yaml(path: Path, splits: Sequence[str], names: Sequence[str]) -> None:
 
     said: dict[str, Any] = {split: f"images/{split}" for split in splits}
     path.write_text(
-        yaml.safe_dump({**said, "names": dict(enumerate(names))}, sort_keys=False, allow_unicode=True)
+        yaml.safe_dump({**said, "names": dict(enumerate(names))}, sort_keys=False, allow_unicode=True),
+        encoding="utf-8",
     )

@@ -18,7 +18,10 @@ from mqa_lib import checks
 from mqa_lib.pictures import unreadable
 
 PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_OTHER_PICTURES = {".avif", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2"}
+_NO_LABELS = {"classes.txt", "train.txt", "val.txt", "test.txt"}  # what tools put beside labels
 SHOWN = 20
+_IN_LABEL, _MORE_LINES = re.compile(r"^.*?\.txt, line \d+: "), re.compile(r" And \d+ more lines\.$")
 _NAMES = re.compile(r"""^["']?names["']?\s*:""", re.MULTILINE)
 _SLACK = 1e-4  # labels are written with few digits
 _SURELY_PIXELS = 2.0  # a box that far outside was never a share of its picture
@@ -51,9 +54,10 @@ class Report:
             found = ", ".join(f"{name} {self.objects[split, index]}" for index, name in self.names.items())
             lines.append(f"  {split}: {count} pictures; {found}")
         lines += [f"  (note) {note}" for note in self.notes[:SHOWN]]
-        lines += [f"  {problem}" for problem in self.problems[:SHOWN]]
-        if len(self.problems) > SHOWN:
-            lines.append(f"  and {len(self.problems) - SHOWN} more")
+        grouped = _grouped(self.problems)
+        lines += [f"  {problem}" for problem in grouped[:SHOWN]]
+        if len(grouped) > SHOWN:
+            lines.append(f"  and {len(grouped) - SHOWN} more")
         return "\n".join(lines)
 
     def raise_if_bad(self) -> "Report":
@@ -65,6 +69,18 @@ class Report:
         if self.problems:
             raise DataError(f"The data set cannot be trained on. Mend or remove these files.\n{self}")
         return self
+
+
+def _grouped(problems: list[str]) -> list[str]:
+    """Return the problems with label files of one and the same fault told once, by the first of them."""
+    alike: dict[str, list[str]] = {}
+    for problem in problems:
+        fault = _MORE_LINES.sub("", _IN_LABEL.sub("", problem)) if _IN_LABEL.match(problem) else problem
+        alike.setdefault(fault, []).append(problem)
+    return [
+        first if not rest else f"{first} And {len(rest)} more files with the same fault."
+        for first, *rest in alike.values()
+    ]
 
 
 def yaml_in(folder: Path) -> Path | None:
@@ -93,10 +109,10 @@ def validate(path: str | Path) -> Report:
     names = settings["names"]
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
     report.names.update({index: str(name) for index, name in pairs})
-    root = path.parent.absolute() / (settings.get("path") or "")
+    root, folders = _folders(path, settings)
     for split in ("train", "val", "test"):
-        if settings.get(split) is not None:
-            report.folders[split] = root / settings[split]
+        if split in folders:
+            report.folders[split] = folders[split]
             _check_split(report, root, split)
         elif split != "test":
             report.problems.insert(0, f"`{split}` is not in {path.name}. Add the folder of its pictures.")
@@ -110,14 +126,14 @@ def fingerprint(path: str | Path) -> str:
         DataError: The settings cannot be read.
     """
     path, problems = Path(path), list[str]()
+    path = yaml_in(path) or path if path.is_dir() else path
     settings = _settings(path, problems)
     if settings is None:
         raise DataError(problems[0])
     digest = hashlib.sha256(path.read_bytes())
-    root = path.parent.absolute() / (settings.get("path") or "")
+    folders = _folders(path, settings)[1]
     for split in ("train", "val", "test"):
-        folder = root / settings[split] if settings.get(split) else None
-        for picture in sorted(folder.rglob("*")) if folder else ():
+        for picture in sorted(folders[split].rglob("*")) if settings.get(split) else ():
             if picture.suffix.lower() in PICTURES:
                 label = _label_file(picture)
                 digest.update(f"{picture.name} {picture.stat().st_size}".encode())
@@ -135,7 +151,7 @@ def write_resolved(report: Report, path: str | Path) -> Path:
 
     settings: dict[str, object] = {split: str(folder) for split, folder in report.folders.items()}
     settings["names"] = dict(report.names)
-    Path(path).write_text(yaml.safe_dump(settings))
+    Path(path).write_text(yaml.safe_dump(settings), encoding="utf-8")
     return Path(path)
 
 
@@ -146,7 +162,7 @@ def _settings(path: Path, problems: list[str]) -> dict | None:
         problems.append(f"{path} does not exist. Give the path of the data set's YAML file.")
         return None
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problems.append(f"{path} is not YAML in UTF-8 ({' '.join(str(error).split())}).")
         return None
@@ -159,9 +175,10 @@ def _settings(path: Path, problems: list[str]) -> dict | None:
         return None
     names = settings["names"]
     words = list(names.values() if isinstance(names, dict) else names)
-    if wrong := [word for word in words if word is None or isinstance(word, dict | list)]:
+    if wrong := [word for word in words if word is None or isinstance(word, dict | list | bool)]:
+        quotes = " Put yes, no, on and off into quotes." if isinstance(wrong[0], bool) else ""
         problems.append(
-            f"{path}: `names` has {wrong[0]!r} in the place of a name. Write a word for each class."
+            f"{path}: `names` has {wrong[0]!r} in the place of a name. Write a word for each class.{quotes}"
         )
         return None
     if twice := sorted({str(word) for word in words if list(map(str, words)).count(str(word)) > 1}):
@@ -176,9 +193,28 @@ def _settings(path: Path, problems: list[str]) -> dict | None:
         problems.append(f"{path}: `nc` is {settings['nc']}, and `names` has {len(names)}. Leave `nc` out.")
     for key in ("path", "train", "val", "test"):
         if not isinstance(settings.get(key), str | None):
-            problems.append(f"{path}: `{key}` is {settings[key]!r} and must be one folder. Write its path.")
+            problems.append(
+                f"{path}: `{key}` is {settings[key]!r} and must be one folder. Write its path, or that of the folder "
+                "above where there are several: what lies deeper is found."
+            )
             return None
     return settings
+
+
+def _folders(path: Path, settings: dict) -> tuple[Path, dict[str, Path]]:
+    """Return where a set lies and the folder of each split that its settings name."""
+    own = path.parent.absolute()
+    root = own / (settings.get("path") or "")
+    if not root.is_dir() and (own / (settings.get("train") or "")).is_dir():
+        root = own  # ultralytics' own files name a folder that they lie in, or one of another machine
+    folders = {}
+    for split in ("train", "val", "test"):
+        if (said := settings.get(split)) is not None:
+            folders[split] = root / said
+            # Roboflow writes `../train/images` beside `train`, and ultralytics takes the dots away.
+            if not folders[split].exists() and said.startswith("../"):
+                folders[split] = root / said[3:]
+    return root, folders
 
 
 def _check_split(report: Report, root: Path, split: str) -> None:
@@ -186,12 +222,17 @@ def _check_split(report: Report, root: Path, split: str) -> None:
 
     folder = report.folders[split]
     if not folder.is_dir():
-        report.problems.insert(
-            0, f"`{split}`: {folder} is not a folder. Check `path` and `{split}` in {report.path.name}."
-        )
+        way_out = f"Check `path` and `{split}` in {report.path.name}."
+        if folder.suffix == ".txt":
+            way_out = (
+                f"A list of pictures is not read: move them to images/{split} and their labels to labels/{split}, and "
+                f"write `{split}: images/{split}`."
+            )
+        report.problems.insert(0, f"`{split}`: {folder} is not a folder. {way_out}")
         return
     pictures = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
     report.pictures[split] = len(pictures)
+    report.notes.extend(_uncounted(folder, pictures, root, split))
     if not pictures:
         report.problems.insert(0, f"`{split}`: {folder} holds no pictures ({', '.join(sorted(PICTURES))}).")
         return
@@ -214,6 +255,22 @@ def _check_split(report: Report, root: Path, split: str) -> None:
         report.problems.insert(
             0, f"`{split}`: not one whole box in all its label files. There is nothing to learn."
         )
+
+
+def _uncounted(folder: Path, pictures: list[Path], root: Path, split: str) -> Iterator[str]:
+    """Yield a sentence on pictures of other kinds and one on label files without a picture."""
+    others = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _OTHER_PICTURES)
+    if others:
+        kinds = ", ".join(sorted({file.suffix.lower() for file in others}))
+        yield (
+            f"`{split}`: {len(others)} pictures are of a kind that is not read ({kinds}), the first is "
+            f"{_short(others[0], root)}. Save them as JPEG."
+        )
+    used = {_label_file(picture) for picture in pictures}
+    there = _label_file(folder / "any.png").parent
+    alone = sorted(file for file in there.rglob("*.txt") if file not in used and file.name not in _NO_LABELS)
+    if alone:
+        yield f"`{split}`: {len(alone)} label files have no picture, the first is {_short(alone[0], root)}."
 
 
 def _picture_problems(picture: Path, root: Path) -> Iterator[str]:
@@ -240,19 +297,32 @@ def _label_file(picture: Path) -> Path:
 def _label_lines(label: Path, names: dict[int, str]) -> Iterator[tuple[str | None, int]]:
     """Yield for every line what is wrong with it (or None) and its class."""
     try:
-        text = label.read_text(errors="replace")
+        text = label.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         yield f"cannot be read ({error.strerror}).", -1
         return
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = text.splitlines()
+    if {5} < (lengths := {len(line.split()) for line in lines}) and max(lengths) > 6:
+        yield "holds boxes and outlines, and ultralytics reads a file of one kind. Write all as boxes.", -1
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            values = np.array(line.split(), dtype=float)
+            values = _numbers(line)
         except ValueError:
             yield f"line {number}: holds something that is not a number ({_no_number(line)!r}).", -1
             continue
         yield _line_problem(values, number, names), int(values[0]) if np.isfinite(values[0]) else -1
+
+
+def _numbers(line: str) -> np.ndarray:
+    """Return the numbers of a line; of an outline, a class and three points or more, its box, as ultralytics does."""
+    values = np.array(line.split(), dtype=float)
+    if len(values) < 7 or len(values) % 2 == 0:
+        return values
+    points = values[1:].reshape(-1, 2)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.array([values[0], *(low + high) / 2, *(high - low)])
 
 
 def _no_number(line: str) -> str:
@@ -272,9 +342,9 @@ def labels(picture: Path, names: dict[int, str]) -> list[tuple[int, float, float
     """
     file = _label_file(picture)
     found = []
-    for line in file.read_text(errors="replace").splitlines() if file.is_file() else ():
+    for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file.is_file() else ():
         try:
-            values = np.array(line.split(), dtype=float)
+            values = _numbers(line)
         except ValueError:
             continue
         if values.shape == (5,) and np.isfinite(values).all():
@@ -287,7 +357,8 @@ def labels(picture: Path, names: dict[int, str]) -> list[tuple[int, float, float
 def _line_problem(values: np.ndarray, number: int, names: dict[int, str]) -> str | None:
     if values.shape != (5,):
         return (
-            f"line {number}: has {len(values)} numbers and needs 5: class, centre x, centre y, width, height."
+            f"line {number}: has {len(values)} numbers and needs 5: class, centre x, centre y, width, height; "
+            "or a class and the points of an outline."
         )
     if not np.isfinite(values).all():
         return f"line {number}: holds a number that is not finite."

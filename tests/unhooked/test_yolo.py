@@ -45,6 +45,12 @@ BAD_LABELS = [
     ("5 0.5 0.5 0.1 0.1", r"line 1: class 5 is not in `names` \(0 to 4\)"),
     ("-1 0.5 0.5 0.1 0.1", r"line 1: class -1 is not in `names`"),
     ("0 0.9506 0.5 0.1 0.1", r"line 1: box .* lies outside the picture or is empty\.$"),
+    ("0 .1 .1 .2 .1 .3 .3 .2", r"line 1: has 8 numbers and needs 5"),
+    ("0 .1 .1 .2 .1 1.3 .3", r"line 1: box 0.7 0.2 1.2 0.2 lies outside the picture"),
+    (
+        "0 .1 .1 .2 .1 .3 .3\n0 .5 .5 .1 .1",
+        r"000001.txt, holds boxes and outlines, and .* Write all as boxes",
+    ),
     ("0 64 64 12 12", r"lies outside the picture .* seems to be in pixels: write shares of the picture"),
 ]
 
@@ -75,10 +81,21 @@ def test_a_file_that_is_no_picture_is_named_also_once_ultralytics_is_imported(da
 def test_more_than_twenty_files_are_named_up_to_twenty_and_counted(data):
     for number in range(25):
         shutil.copy(data / "images/train/000000.png", data / f"images/train/1{number:05d}.png")
-        (data / f"labels/train/1{number:05d}.txt").write_text("9 0.5 0.5 0.1 0.1\n")
+        (data / f"labels/train/1{number:05d}.txt").write_text(f"{number + 9} 0.5 0.5 0.1 0.1\n")
     with pytest.raises(yolo.DataError, match=r"train/100019.txt, line 1: .*\n  and 5 more$") as caught:
         yolo.checked(data)
     assert "train/100020.txt" not in str(caught.value)
+
+
+def test_files_of_one_fault_are_told_once_so_that_its_cause_is_seen(data):
+    for number in range(4):
+        (data / f"labels/train/00000{number}.txt").write_text("9 0.5 0.5 0.1 0.1\n" * (number + 1))
+    report = yolo.validate(data)
+    assert len([problem for problem in report.problems if "class 9" in problem]) == 4
+    assert str(report).count("class 9") == 1
+    assert "000000.txt, line 1: class 9 is not in `names` (0 to 4). And 3 more files with the same" in str(
+        report
+    )
 
 
 def test_a_file_with_several_bad_lines_is_named_once(data):
@@ -119,7 +136,15 @@ SETTINGS = [
     ("names: [key, ~]\ntrain: images/train\nval: images/val\n", "`names` has None in the place of a name"),
     ("names: [key, 7, '7']\ntrain: images/train\nval: images/val\n", "`names` has 7 more than once"),
     ("names: 5\ntrain: images/train\nval: images/val\n", "names no classes"),
-    ("names: [key]\ntrain: [images/train]\nval: images/val\n", "`train` is .* must be one folder"),
+    (
+        "names: [key]\ntrain: [images/train]\nval: images/val\n",
+        "`train` is .* must be one folder.* the folder above",
+    ),
+    ("names: [yes, no]\ntrain: images/train\nval: images/val\n", "has True in the place .* into quotes"),
+    (
+        "names: [key]\ntrain: train.txt\nval: images/val\n",
+        "list of pictures is not read: move .* `train: images/train`",
+    ),
     ("names: [key]\ntrain: 3\nval: images/val\n", "`train` is 3 and must be one folder"),
     ("names: [key]\nval: images/val\n", "`train` is not in data.yaml"),
     ("names: [key]\ntrain: data.yaml\nval: images/val\n", "`train`: .*data.yaml is not a folder"),
@@ -198,6 +223,44 @@ def test_folders_are_those_beside_the_yaml_wherever_one_stands(data, tmp_path, m
     again = yolo.validate(yolo.write_resolved(report, tmp_path / "resolved.yaml"))
     assert again.folders == report.folders == {split: data / "images" / split for split in ("train", "val")}
     assert again.names == report.names and again.pictures == {"train": 4, "val": 2}
+
+
+def test_outlines_and_a_byte_order_mark_are_read(data):
+    """By hand: x from 0.1 to 0.5, y from 0.2 to 0.8."""
+    file = data / "labels/train/000001.txt"
+    file.write_text("2 0.1 0.5 0.3 0.2 0.5 0.8\n", encoding="utf-8-sig")
+    assert yolo.checked(data).pictures["train"] == 4
+    (found,) = yolo.labels(data / "images/train/000001.png", dict(enumerate("abcde")))
+    assert found == (2, *(pytest.approx(value) for value in (0.3, 0.5, 0.4, 0.6)), True)
+
+
+FOLDERS = [
+    "train: ../images/train\nval: ../images/val\n",  # Roboflow
+    "path: my set\ntrain: images/train\nval: images/val\n",  # ultralytics' own name a folder beside
+    "path: /content/set\ntrain: images/train\nval: images/val\n",
+]
+
+
+@pytest.mark.parametrize("said", FOLDERS)
+def test_folders_that_ultralytics_finds_in_the_set_are_found(data, said):
+    names = "names: [a, b, c, d, e]\n"
+    (data / "data.yaml").write_text(names + said)
+    assert yolo.checked(data).folders["val"] == data / "images/val"
+    first = yolo.fingerprint(data)
+    (data / "labels/val/000001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert yolo.fingerprint(data / "data.yaml") != first
+
+
+def test_what_is_not_counted_is_noted(data):
+    for number, suffix in enumerate((".HEIC", ".gif")):
+        picture = data / f"images/train/00000{number}.png"
+        picture.rename(picture.with_suffix(suffix))
+    report = yolo.checked(data)
+    assert report.pictures["train"] == 2 and report.notes == [
+        "`train`: 2 pictures are of a kind that is not read (.gif, .heic), the first is images/train/000000.HEIC. "
+        "Save them as JPEG.",
+        "`train`: 2 label files have no picture, the first is labels/train/000000.txt.",
+    ]
 
 
 def test_a_missing_yaml_is_named(tmp_path):
