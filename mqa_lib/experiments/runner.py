@@ -21,6 +21,7 @@ from mqa_lib.experiments.records import best_epoch, read_record, run_seconds
 Train = Callable[..., dict[str, Any]]
 Say = Callable[[str], None]
 _SHOWN = 3  # lines of an error
+_SILENCE = 600  # seconds after which a run is told of that shows no progress bar
 
 
 class Broken(RuntimeError):
@@ -183,8 +184,11 @@ def _one_by_one(
             with locking.hold(work / grid.name / f"{run.name}.lock"):
                 if record_of(places, run).exists():  # another process did it meanwhile
                     continue
-                shown = f"{place} (all: {left})" if left else place
-                record = perform(run, grid.name, grid.threads, work, shown, over, train)
+                shown, asked = f"{place} (all: {left})" if left else place, over
+                if not sys.stderr.isatty():  # no progress bar is shown there
+                    say(f"{place}: begins" + (f"; {left} left for all" if left else ""))
+                    asked = _telling(over, f"{place}: epoch", run.recipe["epochs"], say)
+                record = perform(run, grid.name, grid.threads, work, shown, asked, train)
         except locking.Busy:
             say(f"{place}: another process is at it.")
             continue
@@ -200,6 +204,22 @@ def _one_by_one(
         else:
             say(f"{place}: stopped after epoch {len(record['epochs'])} of {run.recipe['epochs']}")
     return broken
+
+
+def _telling(
+    over: Callable[[dict[str, Any]], bool], begins: str, epochs: int, say: Say
+) -> Callable[[dict[str, Any]], bool]:
+    """Return what answers as `over` does, and says now and then how many epochs are done."""
+    last = time.monotonic()
+
+    def answer(record: dict[str, Any]) -> bool:
+        nonlocal last
+        if record["epochs"] and time.monotonic() - last >= _SILENCE:
+            last = time.monotonic()
+            say(f"{begins} {len(record['epochs'])} of {epochs} is done")
+        return over(record)
+
+    return answer
 
 
 def perform(

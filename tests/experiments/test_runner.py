@@ -90,7 +90,7 @@ def test_a_slice_ends_with_the_epoch_in_which_its_time_is_over(tmp_path, monkeyp
         return training()(*given, after_epoch=passed, **options)
 
     assert len(run(file, said, train=a_minute_an_epoch, minutes=4.5)) == 3
-    assert said[2].endswith("rtdetr-nano-mobile-mqa, plain, seed 0: stopped after epoch 2 of 3")
+    assert said[4].endswith("rtdetr-nano-mobile-mqa, plain, seed 0: stopped after epoch 2 of 3")
     assert clock[0] == 1000 + 5 * 60
 
 
@@ -119,7 +119,32 @@ def test_a_run_says_its_best_epoch(tmp_path):
         return {"recipe": recipe, "epochs": [epoch(1, 0.75), epoch(2, 0.25)], "finished": True}
 
     run(file, said, train=falling)
-    assert "seed 0: mAP50 0.750, mAP50-95 0.375 in 2.0 min; about 6 min left for all" in said[1]
+    assert "seed 0: mAP50 0.750, mAP50-95 0.375 in 2.0 min; about 6 min left for all" in said[2]
+
+
+def test_without_a_terminal_a_run_says_that_it_begins_and_every_ten_minutes_how_far_it_is(
+    tmp_path, monkeypatch
+):
+    file, said, clock = write_grid(tmp_path, GRID.replace("epochs: 3", "epochs: 5")), [], [1000.0]
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def five_minutes_an_epoch(*given, after_epoch, **options):
+        def passed(record):
+            clock[0] += 300
+            return after_epoch(record)
+
+        return training()(*given, after_epoch=passed, **options)
+
+    run(file, said, train=five_minutes_an_epoch, only="nano-stock")
+    place = "1/4 rtdetr-nano-stock, plain, seed 0: "
+    assert said[1:4] == [
+        f"{place}{what}" for what in ("begins", "epoch 2 of 5 is done", "epoch 4 of 5 is done")
+    ]
+    assert said[5] == "3/4 rtdetr-nano-stock, plain, seed 1: begins; about 15 min left for all"
+    said.clear()
+    monkeypatch.setattr(runner, "sys", SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: True)))
+    run(file, said, train=five_minutes_an_epoch)
+    assert not any("begins" in line or "is done" in line for line in said)
 
 
 def test_a_loss_that_is_no_number_before_the_first_epoch_fails_the_run_too(tmp_path):
