@@ -139,6 +139,7 @@ def _runs(arms: Mapping[str, dict[str, Any]], home: Path) -> Iterator[Run]:
     for arm, said in arms.items():
         _check_schedule(said["schedule"])
         _check_arm(arm, said)
+    _check_known(arms)
     contents = {name: _content(name, home) for said in arms.values() for name in said["variants"]}
     data = {arm: _data(said.get("data"), home) for arm, said in arms.items()}
     for arm, said in arms.items():
@@ -150,6 +151,21 @@ def _runs(arms: Mapping[str, dict[str, Any]], home: Path) -> Iterator[Run]:
                 decides = json.dumps([known, data[arm][1]], sort_keys=True, default=str)
                 identity = hashlib.sha256(decides.encode()).hexdigest()[:8]
                 yield Run(said.get("as", arm), recipe, data[arm][0], identity)
+
+
+def _check_known(arms: Mapping[str, dict[str, Any]]) -> None:
+    """Refuse all names of variants that are not known, in one sentence.
+
+    Raises:
+        ValueError: There are some.
+    """
+    from mqa_lib.rtdetr import MODELS
+
+    named = dict.fromkeys(name for said in arms.values() for name in said["variants"])
+    if unknown := [name for name in named if not Path(name).suffix and name not in MODELS]:
+        rule = "are not known" if len(unknown) > 1 else "is not known"
+        way_out = f"Use some of: {', '.join(MODELS)}; or the path of a model file."
+        raise checks.refuse("variants", ", ".join(unknown), rule, way_out)
 
 
 def _check_arm(arm: Any, said: Mapping[str, Any]) -> None:

@@ -100,7 +100,12 @@ WRONG = [
     (
         "rtdetr-nano-stock",
         "rtdetr-nano-sock",
-        r"`model` \(='rtdetr-nano-sock'\) is not known.*rtdetr-nano-mobile-mqa",
+        r"`variants` \(=rtdetr-nano-sock\) is not known. Use some of: .*rtdetr-nano-mobile-mqa",
+    ),
+    (
+        "[rtdetr-nano-stock,",
+        "[rtdetr-nano-sock, nano-foo, rtdetr-nano-stock,",
+        r"`variants` \(=rtdetr-nano-sock, nano-foo\) are not known.*or the path of a model file",
     ),
     ("epochs: 3", "epoch: 3", r"`schedule` \(=epoch\) is not known there. Use one of: epochs,"),
     ("epochs: 3", "seed: 3", r"`schedule` \(=seed\) is not known there"),

@@ -85,7 +85,7 @@ def test_a_slice_ends_after_an_epoch_and_the_next_ones_finish(tmp_path):
     def slow(*given, after_epoch, **options):  # the slice is over when its first epoch is
         return training()(*given, after_epoch=lambda _: True, **options)
 
-    assert len(run(file, said, train=slow)) == 4 and "stopped after epoch 1 of 3" in said[1]
+    assert len(run(file, said, train=slow)) == 4 and "stopped after epoch 1 of 3" in said[2]
     assert run(file) == []
     assert [epochs(record) for record in kept(file).values()] == [[1, 2, 3]] * 4
 
@@ -126,7 +126,7 @@ def test_runs_that_were_not_selected_are_not_taken_for_another_recipe(tmp_path):
 def test_an_unknown_variant_is_listed_and_nothing_is_made(tmp_path, capsys):
     file = write_grid(tmp_path, GRID.replace("nano-stock", "nano-stick"))
     assert main(["compare", str(file), "--records", str(tmp_path / "r"), "--work", str(tmp_path / "w")]) == 2
-    assert "`model` (='rtdetr-nano-stick') is not known. Use one of: rtdetr-" in capsys.readouterr().err
+    assert "`variants` (=rtdetr-nano-stick) is not known. Use some of: rtdetr-" in capsys.readouterr().err
     assert not (tmp_path / "r").exists() and not (tmp_path / "w").exists()
 
 
