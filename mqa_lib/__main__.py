@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def _doctor(_: argparse.Namespace, __: Sequence[str]) -> int:
@@ -74,7 +75,7 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
     from mqa_lib import experiments
 
     if options.what.is_dir() or options.what.suffix not in (".yaml", ".yml"):
-        print(experiments.table(experiments.read_runs(options.what)))
+        _print_runs(experiments.read_runs(options.what))
         return 0
     if options.nice:
         os.nice(19)
@@ -88,8 +89,23 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         code = 1
     with contextlib.suppress(FileNotFoundError):  # no run of this grid has a record yet
-        print(experiments.table(experiments.read_runs(options.records / options.what.stem, options.what)))
+        _print_runs(experiments.read_runs(options.records / options.what.stem, options.what))
     return code
+
+
+def _print_runs(records: list[dict[str, Any]]) -> None:
+    from mqa_lib import experiments
+
+    print(experiments.table(records))
+    tested = [record for record in records if "test" in record or "failed" in record]
+    if not any("test" in record for record in tested):
+        return
+    try:
+        medians = experiments.overview(tested, ["mAP50", "mAP50-95"])
+    except ValueError as error:  # records of several data sets, say, which the table above has room for
+        print(f"No medians over seeds: {error}", file=sys.stderr)
+    else:
+        print(f"\nMedians over seeds and their range, on the test split:\n\n{medians}")
 
 
 def _probe(options: argparse.Namespace, _: Sequence[str]) -> int:

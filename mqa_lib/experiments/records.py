@@ -28,9 +28,11 @@ def read_runs(folder: str | Path, grid: str | Path | None = None) -> list[dict[s
         files = [file for file in files if file.stem in names]
     if not files:
         of = "" if grid is None else f" of {Path(grid).name}"
-        raise FileNotFoundError(
-            f"`folder` (={folder}) holds no record{of} (*.json). Make them with `python -m mqa_lib compare`."
-        )
+        inside = sorted({file.parent.name for file in Path(folder).glob("*/*.json")})
+        way_out = "Make them with `python -m mqa_lib compare`."
+        if inside and grid is None:
+            way_out = f"Name one of its folders that does: {', '.join(inside)}."
+        raise FileNotFoundError(f"`folder` (={folder}) holds no record{of} (*.json). {way_out}")
     return [read_record(file) for file in files]
 
 

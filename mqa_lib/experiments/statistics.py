@@ -73,11 +73,12 @@ def scores(records: Iterable[Record], metric: str) -> dict[str, dict[int, float]
     Without a test split it is the best epoch's on the validation split, which chose that epoch and so flatters it.
 
     Raises:
-        ValueError: The metric is not known, two records have the same label and seed, those of one label have other
-            recipes, or the records are of several data sets.
+        ValueError: The metric is not known or not in the records, two records have the same label and seed, those of
+            one label have other recipes, or the records are of several data sets.
     """
-    checks.one_of("metric", metric, METRICS)
     records = list(records)
+    used = [record.get("test") or best_epoch(record) for record in records if record.get("finished")]
+    measure = _check_measured(metric, used)
     _check_alike(records)
     found: dict[str, dict[int, float]] = {}
     for record in records:
@@ -85,8 +86,39 @@ def scores(records: Iterable[Record], metric: str) -> dict[str, dict[int, float]
             by_seed, seed = found.setdefault(label(record), {}), record["recipe"]["seed"]
             if seed in by_seed:
                 raise checks.refuse("records", f"{label(record)}, seed {seed}", "is there twice", _ONE_GRID)
-            by_seed[seed] = METRICS[metric](record.get("test") or best_epoch(record))
+            by_seed[seed] = measure(record.get("test") or best_epoch(record))
     return found
+
+
+def measured(records: Iterable[Record]) -> list[str]:
+    """Return the metrics that all of these records have: photographs have no locks, say, and so no colours of them."""
+    return _known(
+        [score for record in records for score in (record.get("test"), *record["epochs"][-1:]) if score]
+    )
+
+
+def _known(found: list[dict[str, Any]]) -> list[str]:
+    return [name for name in METRICS if all(_has(score, name) for score in found)]
+
+
+def _has(score: dict[str, Any], metric: str) -> bool:
+    try:
+        METRICS[metric](score)
+    except (KeyError, ZeroDivisionError):
+        return False
+    return True
+
+
+def _check_measured(metric: str, found: list[dict[str, Any]]) -> Callable[[dict[str, Any]], float]:
+    """Return what measures a metric.
+
+    Raises:
+        ValueError: It is not known, or is not in one of these scores.
+    """
+    checks.one_of("metric", metric, METRICS)
+    if metric not in (known := _known(found)):
+        raise checks.refuse("metric", metric, "is not in these records", f"Use one of: {'; '.join(known)}.")
+    return METRICS[metric]
 
 
 def failed(records: Iterable[Record]) -> dict[str, list[int]]:
@@ -125,9 +157,10 @@ def curves(
     Pictures and CPU seconds begin with those of the backbone's pretraining.
 
     Raises:
-        ValueError: The metric or the axis is not known.
+        ValueError: The metric or the axis is not known, or the metric is not in the records.
     """
-    measure = METRICS[checks.one_of("metric", metric, METRICS)]
+    records = list(records)
+    measure = _check_measured(metric, [epoch for record in records for epoch in record["epochs"]])
     checks.one_of("axis", axis, AXES)
     lines: dict[str, list[list[tuple[float, float]]]] = {}
     for record in records:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mqa_lib import experiments, plots
+from mqa_lib import checks, experiments, plots
 from mqa_lib.labs.base import Lab, dropdown
 
 Record = dict[str, Any]
@@ -21,7 +21,7 @@ class ComparisonLab(Lab):
 
     Args:
         records: Records of the runs of one grid.
-        metric: What to show first, a name in `experiments.METRICS`.
+        metric: What to show first, a name in `experiments.METRICS`; the first that was measured if this one was not.
         axis: Against what, one of `experiments.AXES`.
     """
 
@@ -29,9 +29,10 @@ class ComparisonLab(Lab):
         self, records: Sequence[Record], metric: str = "right colours", axis: str = "pictures"
     ) -> None:
         self.records = [record for record in records if record["epochs"]]
-        known = [name for name in experiments.METRICS if _has(self.records, name)]
+        known = experiments.measured(self.records)
+        checks.one_of("metric", metric, experiments.METRICS)
         arms = sorted({record.get("experiment", {}).get("arm", "") for record in self.records})
-        self.metric = dropdown("metric", known, metric)
+        self.metric = dropdown("metric", known, metric if metric in known else known[0])
         self.axis = dropdown("against", experiments.AXES, axis)
         self.arm = dropdown("arm", [_ALL, *arms], _ALL)
         super().__init__([self.metric, self.axis, self.arm])
@@ -68,12 +69,3 @@ class ComparisonLab(Lab):
 
 
 comparison = ComparisonLab  # as a cell asks for it: the lab, ready to be its last line
-
-
-def _has(records: Sequence[Record], metric: str) -> bool:
-    try:
-        for record in records:
-            experiments.METRICS[metric](record["epochs"][-1])
-    except (KeyError, ZeroDivisionError):
-        return False  # photographs have no locks
-    return True

@@ -121,6 +121,16 @@ def test_a_grid_counts_the_runs_that_ended_well_by_variant_and_arm(tmp_path):
     assert counts == {"nano-stock, plain": (2, 2), "nano-mobile-mqa, plain": (0, 2)}
 
 
+def test_a_folder_of_experiments_names_them(tmp_path):
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps(RECORD))
+    with pytest.raises(
+        FileNotFoundError, match=r"holds no record \(\*\.json\). Name one .* that does: a, b\."
+    ):
+        experiments.read_runs(tmp_path)
+
+
 def test_a_folder_without_records_is_named(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"holds no record.*Make them with `python -m mqa_lib compare`"

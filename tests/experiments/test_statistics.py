@@ -229,3 +229,14 @@ def test_the_table_of_differences_counts_runs_that_failed_and_names_a_variant_th
         "| b | 2, 1 failed | 0.750 (0.750 to 0.750) | +0.250 (2 seeds) |",
         "| c | 0, 2 failed | — | — |",
     ]
+
+
+@pytest.mark.parametrize("metric", ["right colours", "locks, mAP50", "key, mAP50"])
+def test_a_metric_that_other_data_have_is_refused_with_those_that_these_have(metric):
+    photographs = [record("a", 0, [0.3], test={"mAP50": 0.5, "mAP50-95": 0.25, "classes": {"rbc": {}}})]
+    photographs[0]["epochs"][0]["classes"] = {"rbc": {}}
+    for read in (scores, curves):
+        with pytest.raises(
+            ValueError, match=rf"`metric` \(={metric}\) is not in these .*: mAP50; mAP50-95\."
+        ):
+            read(photographs, metric)

@@ -49,4 +49,5 @@ def test_a_run_that_is_not_finished_is_named(lab):
 
 def test_metrics_that_the_records_lack_are_not_offered():
     cells = [{**record("a", 0, [0.2]), "epochs": [epoch(1)]}]
-    assert comparison(cells, "mAP50").metric.options == ("mAP50", "mAP50-95")
+    metric = comparison(cells).metric
+    assert metric.options == ("mAP50", "mAP50-95") and metric.value == "mAP50"

@@ -27,7 +27,21 @@ def test_a_bad_set_is_told_by_the_exit_code(tmp_path, capsys):
 
 def test_comparing_prints_the_bundled_runs(capsys):
     assert main(["compare", str(DATA / "runs/keys-and-locks")]) == 0
-    assert capsys.readouterr().out.count("\n| nano-") >= 8
+    runs, medians = capsys.readouterr().out.split(
+        "\nMedians over seeds and their range, on the test split:\n\n"
+    )
+    assert runs.count("\n| nano-") >= 8
+    assert medians.startswith("| variant | seeds | mAP50 | mAP50-95 |")
+    assert "\n| nano-stock, pretrained | 3 | 0." in medians
+
+
+def test_comparing_runs_of_several_data_sets_prints_the_runs_alone(tmp_path, capsys):
+    for kind in ("keys-and-locks", "bccd"):
+        shutil.copy(min((DATA / "runs" / kind).glob("*stock*.json")), tmp_path / f"{kind}.json")
+    assert main(["compare", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("\n| nano-") == 2 and "Medians" not in said.out
+    assert "No medians over seeds: `records`" in said.err
 
 
 def test_a_mistake_is_one_sentence_and_no_traceback(capsys):
