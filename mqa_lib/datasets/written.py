@@ -118,12 +118,16 @@ def write(out: Path, split: str, pairs: Iterable[tuple[Path, list[Box]]], names:
 
 
 def _link_or_copy(picture: Path, there: Path) -> None:
-    try:
-        os.link(picture, there)  # costs no room; not across disks, and not on every file system
-    except OSError:
-        draft = there.with_suffix(".part")
-        shutil.copyfile(picture, draft)
-        draft.replace(there)
+    # Links cost no room; a hard one does not reach across disks, and neither is to be had on every system.
+    for link, source in ((os.link, picture), (os.symlink, picture.absolute())):
+        try:
+            link(source, there)
+            return
+        except OSError:
+            pass
+    draft = there.with_suffix(".part")
+    shutil.copyfile(picture, draft)
+    draft.replace(there)
 
 
 def write_yaml(path: Path, splits: Sequence[str], names: Sequence[str]) -> None:

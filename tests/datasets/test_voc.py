@@ -19,6 +19,23 @@ def test_pixels_that_voc_counts_from_one_to_the_last_one_inside_become_shares(tm
     assert yolo.checked(converted.path).pictures == {"train": 1, "val": 1, "test": 1}
 
 
+@pytest.mark.parametrize("symbolic", [True, False])
+def test_a_disk_that_cannot_be_linked_to_is_linked_to_by_name_or_else_copied_from(
+    tmp_path, monkeypatch, symbolic
+):
+    def refuses(*_):
+        raise OSError
+
+    monkeypatch.setattr("os.link", refuses)
+    if not symbolic:
+        monkeypatch.setattr("os.symlink", refuses)
+    write_voc(tmp_path / "voc")
+    monkeypatch.chdir(tmp_path)
+    report = yolo.checked(convert.to_yolo("voc", "out").path)
+    assert report.pictures == {"train": 1, "val": 1, "test": 1}
+    assert (tmp_path / "out/images/train/a.jpg").is_symlink() == symbolic
+
+
 def test_the_pictures_of_the_source_stay_as_they_are(tmp_path):
     root = write_voc(tmp_path / "voc")
     before = {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
