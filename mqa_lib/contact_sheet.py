@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mqa_lib import checks, plots
+from mqa_lib import checks, pictures, plots
 from mqa_lib.datasets import yolo
 from mqa_lib.pictures import unreadable
 
@@ -69,15 +69,15 @@ def alt(report: yolo.Report) -> str:
 
 
 def _read(file: Path) -> np.ndarray | None:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with Image.open(file) as image:
-            image.thumbnail((_SIDE, _SIDE))
-            # Turned as a camera notes, as it will be when it is trained on: the boxes are those of the picture upright.
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        # As it will be trained on: turned as a camera notes, and of 16 bits the upper 8.
+        picture = Image.fromarray(pictures.read(file))
     except unreadable():
         return None
+    picture.thumbnail((_SIDE, _SIDE))
+    return np.asarray(picture)
 
 
 def _boxes(

@@ -27,3 +27,21 @@ def test_names_stay_in_the_picture_and_off_each_other():
         assert picture.x0 <= name.x0 and name.x1 <= picture.x1
         assert picture.y0 <= name.y0 and name.y1 <= picture.y1
     assert not any(one.overlaps(other) for one, other in itertools.combinations(names, 2))
+
+
+def test_boxes_and_names_are_seen_on_a_white_picture():
+    """White on white would leave nothing darker than the picture within it."""
+    fig = plots.scenes(
+        [np.full((SIDE, SIDE, 3), 255, dtype=np.uint8)], [[(40.0, 60.0, 90.0, 100.0, "key", True)]]
+    )
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    picture = fig.axes[0].get_window_extent(canvas.get_renderer())
+    grey = np.asarray(canvas.buffer_rgba())[..., 0]
+    high = grey.shape[0]
+    inside = grey[
+        int(high - picture.y1) + 3 : int(high - picture.y0) - 3, int(picture.x0) + 3 : int(picture.x1) - 3
+    ]
+    rows, columns = np.nonzero(inside < 128)
+    share = np.array([np.ptp(columns) / inside.shape[1], np.ptp(rows) / inside.shape[0]])
+    assert (share > np.array([50, 40]) / SIDE * 0.9).all()

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import AbstractPathEffect, Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
 from mqa_lib.plots.style import BLACK, PALETTE, figure, image_axes
@@ -72,7 +73,9 @@ def _draw_boxes(ax: Any, boxes: Sequence[_Box], shape: tuple[int, ...]) -> None:
     taken: list[tuple[float, float, float]] = []  # left, right and top of each name
     for left, top, right, bottom, name, good in boxes:
         corner, line = (left - 0.5, top - 0.5), "-" if good else "--"
-        ax.add_patch(Rectangle(corner, right - left, bottom - top, ls=line, ec="white", fc="none", lw=1.2))
+        box = Rectangle(corner, right - left, bottom - top, ls=line, ec="white", fc="none", lw=1.2)
+        box.set_path_effects(_outline(2.6))
+        ax.add_patch(box)
         label = name if good else f"\u2717 {name}"
         long = len(label) * letter
         start = max(0.0, min(left, width - long))
@@ -82,7 +85,13 @@ def _draw_boxes(ax: Any, boxes: Sequence[_Box], shape: tuple[int, ...]) -> None:
         inside = max(0.0, min(top + 1, height - 2 * letter))
         y = next(iter((*free, *lines)), inside)
         taken.append((start, start + long, y))
-        ax.text(start, y, label, color="white", fontsize=6.5, va="top", ha="left")
+        words = ax.text(start, y, label, color="white", fontsize=6.5, va="top", ha="left")
+        words.set_path_effects(_outline(1.6))
+
+
+def _outline(width: float) -> list[AbstractPathEffect]:
+    """Return what draws a dark line beneath a white one, which would not be seen on a bright picture."""
+    return [Stroke(linewidth=width, foreground=BLACK), Normal()]
 
 
 def _meet(one: tuple[float, float, float], other: tuple[float, float, float], letter: float) -> bool:

@@ -107,6 +107,17 @@ def test_a_picture_is_shown_turned_as_its_camera_notes(tmp_path, drawn):
     assert shown[0].shape == (60, 20, 3) and boxes[0][0][:4] == pytest.approx((5, 22.5, 15, 37.5))
 
 
+def test_a_picture_of_16_bits_is_shown_with_its_shades(tmp_path, drawn):
+    for folder in ("images", "labels"):
+        (tmp_path / folder / "train").mkdir(parents=True)
+    shades = np.repeat(np.array([[257, 50 * 257, 200 * 257]], dtype=np.uint16), 20, axis=0)
+    Image.fromarray(shades).resize((60, 20), Image.Resampling.NEAREST).save(tmp_path / "images/train/a.png")
+    (tmp_path / "labels/train/a.txt").write_text("0 0.5 0.5 0.5 0.25\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [hen]\n")
+    contact_sheet.sheet(yolo.validate(tmp_path))
+    assert drawn[0][0][0][10, [10, 30, 50], 0].tolist() == [1, 50, 200]
+
+
 def test_a_box_in_pixels_far_outside_is_still_marked_in_its_picture(tmp_path):
     data = Path(shutil.copytree(BUNDLED, tmp_path / "set"))
     (data / "labels/train/000000.txt").write_text("0 64 64 12 12\n")
