@@ -59,6 +59,12 @@ def _look(path: Path) -> tuple[str, Path]:
             return "yolo", place
         if (settings := yolo.yaml_in(place)) is not None:
             return "yolo", settings
+        if (place / "classes.txt").is_file() and (place / "labels").is_dir():
+            raise DataError(
+                f"{place} has labels in YOLO format and no data.yaml, as Label Studio exports them. Move the pictures "
+                "to images/train and images/val, their labels to labels/train and labels/val, and write a data.yaml: "
+                f"`train: images/train`, `val: images/val`, `names: [{_classes(place)}]`."
+            )
         if (root := voc.root_of(place)) is not None:
             return "voc", root
         if place.suffix == ".json" or coco.files_of(place):
@@ -68,6 +74,12 @@ def _look(path: Path) -> tuple[str, Path]:
         f"{path} is no data set in YOLO format (data.yaml), VOC (Annotations/*.xml) or COCO (annotations/*.json). "
         "Check the path."
     )
+
+
+def _classes(folder: Path) -> str:
+    """Return the names in classes.txt."""
+    text = (folder / "classes.txt").read_text(encoding="utf-8-sig", errors="replace")
+    return ", ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _only_folder(path: Path) -> Path | None:

@@ -66,6 +66,16 @@ def test_the_only_yaml_of_a_folder_may_have_any_name_if_it_names_classes(tmp_pat
         convert.found(root)
 
 
+def test_yolo_labels_without_a_yaml_are_told_what_it_takes(tmp_path):
+    """Label Studio's export, whose notes.json was taken for a file of COCO."""
+    root = write_yolo(tmp_path / "set")
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_text("hen\negg\n", encoding="utf-8-sig")
+    (root / "notes.json").write_text("{}")
+    with pytest.raises(yolo.DataError, match=r"no data\.yaml, as Label Studio .* `names: \[hen, egg\]`"):
+        convert.kind_of(tmp_path)
+
+
 def test_formats_are_told_by_their_files(tmp_path):
     assert convert.kind_of(write_voc(tmp_path / "a")) == "voc"
     assert convert.kind_of(write_coco(tmp_path / "b")) == "coco"
