@@ -1,13 +1,12 @@
 """The command line: `python -m mqa_lib --help` lists its commands."""
 
 import argparse
-import contextlib
+import io
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 
 def _doctor(_: argparse.Namespace, __: Sequence[str]) -> int:
@@ -31,15 +30,23 @@ def _data(options: argparse.Namespace, _: Sequence[str]) -> int:
         return 0
     import tempfile
 
+    from mqa_lib import checks
     from mqa_lib.datasets.inspect import inspect
 
+    sheet: Path | None = options.sheet
+    if sheet is not None and sheet.suffix.lower() != ".png":  # before a check that may take minutes
+        raise checks.refuse("sheet", sheet, "must end in .png", f"Use {sheet.with_suffix('.png')}.")
     with tempfile.TemporaryDirectory(prefix="mqa_lib-") as scratch:
         report = inspect(options.path, scratch)
         print(report)
-        if options.sheet is not None:
+        if sheet is not None:
             from mqa_lib import contact_sheet
 
-            print(contact_sheet.draw(report, options.sheet))
+            try:
+                print(contact_sheet.draw(report, sheet))
+            except ValueError:  # no picture can be read, which the report has told
+                if not report.problems:
+                    raise
     return 1 if report.problems else 0
 
 
@@ -72,40 +79,9 @@ def _train_bundled(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
-    from mqa_lib import experiments
+    from mqa_lib.experiments import command
 
-    if options.what.is_dir() or options.what.suffix not in (".yaml", ".yml"):
-        _print_runs(experiments.read_runs(options.what))
-        return 0
-    if options.nice:
-        os.nice(19)
-    where = (options.what, options.records, options.work)
-    code = 0
-    try:
-        experiments.compare(*where, options.slice, options.together, options.ray, only=options.only)
-    except experiments.Broken as error:
-        if os.environ.get("MQA_TRACEBACK"):
-            raise
-        print(error, file=sys.stderr)
-        code = 1
-    with contextlib.suppress(FileNotFoundError):  # no run of this grid has a record yet
-        _print_runs(experiments.read_runs(options.records / options.what.stem, options.what))
-    return code
-
-
-def _print_runs(records: list[dict[str, Any]]) -> None:
-    from mqa_lib import experiments
-
-    print(experiments.table(records))
-    tested = [record for record in records if "test" in record or "failed" in record]
-    if not any("test" in record for record in tested):
-        return
-    try:
-        medians = experiments.overview(tested, ["mAP50", "mAP50-95"])
-    except ValueError as error:  # records of several data sets, say, which the table above has room for
-        print(f"No medians over seeds: {error}", file=sys.stderr)
-    else:
-        print(f"\nMedians over seeds and their range, on the test split:\n\n{medians}")
+    return command.run(options)
 
 
 def _probe(options: argparse.Namespace, _: Sequence[str]) -> int:
@@ -282,7 +258,8 @@ def _parser() -> argparse.ArgumentParser:
         ("batch", 16),
         ("pretrain-pictures", 0),
     ):
-        train.add_argument(f"--{name}", type=int, default=default)
+        about = "of Keys & Locks, whatever --data is, for the backbone first" if "pretrain" in name else None
+        train.add_argument(f"--{name}", type=int, default=default, help=about)
     train.add_argument("--lr0", type=float, default=5e-4)
     train.add_argument("--device", help="cpu, or GPUs such as 0 or 0,1; chosen by itself if not given")
     train.add_argument(
@@ -306,7 +283,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--nice", action="store_true", help="leave the machine to others who want it")
     compare.add_argument("--together", action="store_true", help="even if a grid is at work here already")
-    compare.add_argument("--ray", metavar="ADDRESS", help="spread it over a Ray cluster; local to start one")
+    compare.add_argument(
+        "--ray", metavar="ADDRESS", help="do it on a Ray cluster (CPU only); local starts one"
+    )
     compare.add_argument("--records", type=Path, default=Path("data/runs"), help="where records go")
     compare.add_argument("--work", type=Path, default=Path("runs"), help="where data and checkpoints go")
     command("bench", _bench, "Time the layer against timm's and others; its own --help tells more.")
@@ -378,6 +357,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own = _OWN_OPTIONS.get(arguments[0]) if arguments else None
     options = argparse.Namespace(run=own) if own else parser.parse_args(arguments)
     options.typed = arguments
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a class called śruba must not end a check where cp1252 is written
+        sys.stdout.reconfigure(errors="replace")
     try:
         return options.run(options, arguments[1:])
     except (ValueError, OSError) as error:
@@ -385,6 +368,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        if os.environ.get("MQA_TRACEBACK"):
+            raise
+        print("Stopped. The same command goes on with a training or a grid.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -64,7 +65,7 @@ def compare(
         OSError: The disk is full. The same call goes on when there is room.
     """
     grid, say = read_grid(file), say or _print
-    work, places = Path(work).absolute(), Path(records) / grid.name
+    work, places, command = Path(work).absolute(), Path(records) / grid.name, made_by(Path(file))
     if ray is not None and minutes is not None:
         raise checks.refuse(
             "minutes", minutes, "is not known on a cluster", "Leave out one of `--slice` and `--ray`."
@@ -88,9 +89,9 @@ def compare(
         if ray is not None:
             from mqa_lib.experiments import cluster
 
-            broken = cluster.spread(grid, todo, places, work, ray, train, say)
+            broken = cluster.spread(grid, todo, places, work, ray, command, train, say)
         else:
-            broken = _one_by_one(grid, todo, places, work, minutes, train, say)
+            broken = _one_by_one(grid, todo, places, work, minutes, command, train, say)
     left = [run for run in meant if not record_of(places, run).exists()]
     if left:
         say(f"{len(left)} of {len(meant)} runs remain. The same command goes on with them.")
@@ -165,6 +166,7 @@ def _one_by_one(
     places: Path,
     work: Path,
     minutes: float | None,
+    command: str,
     train: Train | None,
     say: Say,
 ) -> list[Exception]:
@@ -184,7 +186,8 @@ def _one_by_one(
             with locking.hold(work / grid.name / f"{run.name}.lock"):
                 if record_of(places, run).exists():  # another process did it meanwhile
                     continue
-                shown, asked = f"{place} (all: {left})" if left else place, over
+                shown = f"{place} (all: {left})" if left else place
+                asked: Callable[[dict[str, Any]], bool] = over
                 if not sys.stderr.isatty():  # no progress bar is shown there
                     say(f"{place}: begins" + (f"; {left} left for all" if left else ""))
                     asked = _telling(over, f"{place}: epoch", run.recipe["epochs"], say)
@@ -198,7 +201,7 @@ def _one_by_one(
             broken.append(error)
             say(f"{place}: {reason(error)}")
             continue
-        if keep(record, record_of(places, run)):
+        if keep(record | {"made by": command}, record_of(places, run)):
             left = time_left(grid, places)
             say(f"{place}: {outcome(record)}" + (f"; {left} left for all" if left else ""))
         else:
@@ -248,23 +251,41 @@ def perform(
         last = record["epochs"][-1]["epoch"] if record["epochs"] else 0
         record |= {"finished": False, "failed": {"reason": str(error), "last good epoch": last}}
     record["experiment"] = {"name": experiment, "arm": run.arm, "hash": run.identity, "threads": threads}
-    record["recipe"] = {**record["recipe"], "model": Path(run.recipe["model"]).stem}  # no machine's path
-    return record | {"made by": f"python -m mqa_lib compare data/experiments/{experiment}.yaml"}
+    model = Path(run.recipe["model"])  # without a machine's path, and weights not as what begins without any
+    name = model.name if model.suffix in (".pt", ".safetensors") else model.stem
+    record["recipe"] = {**record["recipe"], "model": name}
+    return record
+
+
+def made_by(file: Path) -> str:
+    """Return the command that does a grid, with its path as seen from here and with no machine's own."""
+    here = Path.cwd()
+    seen = file.absolute()
+    said = seen.relative_to(here).as_posix() if seen.is_relative_to(here) else file.name
+    return shlex.join(["python", "-m", "mqa_lib", "compare", said])
 
 
 def keep(record: dict[str, Any], file: Path) -> bool:
-    """Write the record of a run that is over, and return whether it is."""
+    """Write the record of a run that is over, and return whether it is.
+
+    Raises:
+        OSError: The disk is full.
+    """
     if not record.get("finished") and "failed" not in record:
         return False
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(f".{os.getpid()}.part")
-    with draft.open("w", encoding="utf-8") as written:
-        written.write(json.dumps(record, indent=1) + "\n")
-        written.flush()
-        os.fsync(
-            written.fileno()
-        )  # else a machine that loses its power may keep the name and not what is in it
-    draft.replace(file)
+    try:
+        with draft.open("w", encoding="utf-8") as written:
+            written.write(json.dumps(record, indent=1) + "\n")
+            written.flush()
+            # else a machine that loses its power may keep the name and not what is in it
+            os.fsync(written.fileno())
+        draft.replace(file)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        way_out = "The run is over and kept: make room, and the same command writes its record"
+        raise OSError(error.errno, f"{error.strerror}. {way_out}", str(file)) from error
     return True
 
 

@@ -33,7 +33,8 @@ class Recipe:
         imgsz: Height and width in pixels that pictures are brought to.
         batch: Pictures a step.
         lr0: Learning rate after one epoch of warm-up; it falls to a twentieth of itself along a cosine.
-        pretrain_pictures: Pictures that the backbone sees before (see `mqa_lib.rtdetr.pretrain`); 0 for none.
+        pretrain_pictures: Pictures of Keys & Locks that the backbone sees before, whatever the data are (see
+            `mqa_lib.rtdetr.pretrain`); 0 for none.
         keeps_pairs: Use only augmentation that leaves colours and pairs alone; otherwise ultralytics' default.
         pretrain_batch: Pictures a step of the backbone's training.
     """

@@ -13,7 +13,7 @@ import yaml
 from mqa_lib import rtdetr
 from mqa_lib.__main__ import main
 from mqa_lib.datasets import yolo
-from mqa_lib.experiments import compare, read_grid, runner
+from mqa_lib.experiments import compare, label, read_grid, runner
 from mqa_lib.rtdetr import evaluate
 from mqa_lib.rtdetr import train as trains
 from tests.experiments.stub import GRID, epoch, training, write_grid
@@ -211,10 +211,36 @@ def test_a_disk_that_fills_up_leaves_no_half_record(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     file = write_grid(tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OSError, match=r"No space left.*The run is over and kept: make room"),
+    ):
         patch.setattr(runner.os, "fsync", full)
         run(file)
-    assert kept(file) == [] and run(file) == [] and len(kept(file)) == 4
+    assert list((tmp_path / "records/small").iterdir()) == []
+    assert run(file) == [] and len(kept(file)) == 4
+
+
+def test_a_record_names_its_grid_as_seen_from_here_and_weights_by_their_whole_name(tmp_path, monkeypatch):
+    (tmp_path / "rtdetr-nano-stock.safetensors").write_bytes(b"weights")
+    more = "  tuned: {variants: [rtdetr-nano-stock.safetensors]}\n"
+    (tmp_path / "my grids").mkdir()
+    file = write_grid(tmp_path, GRID + more)
+    for here, said in (
+        (tmp_path.parent, f"{tmp_path.name}/small.yaml"),
+        (tmp_path / "my grids", "small.yaml"),
+    ):
+        monkeypatch.chdir(here)
+        shutil.rmtree(tmp_path / "records", ignore_errors=True)
+        run(file)
+        assert {record["made by"] for record in kept(file)} == {f"python -m mqa_lib compare {said}"}
+    monkeypatch.chdir(tmp_path)
+    assert runner.made_by(tmp_path / "my grids/a.yaml") == "python -m mqa_lib compare 'my grids/a.yaml'"
+    assert {label(record) for record in kept(file)} == {
+        "nano-stock, plain",
+        "nano-mobile-mqa, plain",
+        "nano-stock.safetensors, tuned",
+    }
 
 
 @pytest.mark.parametrize("minutes", [-3.0, float("nan")])

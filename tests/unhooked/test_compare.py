@@ -1,17 +1,20 @@
 """A grid can be stopped anywhere and gone on with, on one machine or on many; every run leaves one record."""
 
+import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from mqa_lib import locking
 from mqa_lib.__main__ import main
-from mqa_lib.experiments import cluster, compare, read_grid, read_runs, runner
+from mqa_lib.experiments import Broken, cluster, compare, read_grid, read_runs, runner
 from tests.experiments.stub import GRID, training, write_grid
 
 REAL = """
@@ -186,6 +189,72 @@ def test_a_cluster_loses_nothing_when_a_worker_is_killed(tmp_path):
     assert died["recipe"]["model"] == "rtdetr-nano-stock" and len(set(died["processes"])) == 2
     assert sum(": mAP50 0.500" in line for line in said) == 4
     assert said[-1].startswith("4/4 ")
+
+
+class StandIn:
+    """What `cluster` uses of Ray: an error of a task comes wrapped in one of Ray's own, with lines of Ray's own."""
+
+    class RayError(Exception):
+        pass
+
+    exceptions = SimpleNamespace(RayError=RayError)
+
+    @staticmethod
+    def is_initialized():
+        return True
+
+    @staticmethod
+    def remote(**_):
+        return lambda do: SimpleNamespace(remote=lambda *given: functools.partial(do, *given))
+
+    @staticmethod
+    def wait(waiting):
+        return waiting[:1], waiting[1:]
+
+    @staticmethod
+    def get(task):
+        try:
+            return task()
+        except Exception as error:
+            wrapped = StandIn.RayError(f"ray::_perform_alone()\n  File x.py\n{error}")
+            wrapped.cause = error
+            raise wrapped from error
+
+
+def test_a_cluster_tells_the_cause_of_an_error_and_the_time_left_and_does_the_other_runs(
+    tmp_path, monkeypatch
+):
+    def torn(recipe, *given, **options):
+        if (recipe["model"], recipe["seed"]) == ("rtdetr-nano-stock", 0):
+            raise ValueError("The data are not fit.\n a.txt, line 1\n and 5 more")
+        return training()(recipe, *given, **options)
+
+    file, said = write_grid(tmp_path), []
+    monkeypatch.setitem(sys.modules, "ray", StandIn)
+    with pytest.raises(Broken, match="1 of 4 runs ended in an error"):
+        run(file, said, ray="auto", train=torn)
+    title = "rtdetr-nano-stock, plain, seed 0"
+    assert said[1] == f"{title}: ValueError: The data are not fit. a.txt, line 1 and 5 more"
+    assert said[2].endswith("in 3.0 min; about 9 min of computing left for all") and len(kept(file)) == 3
+
+
+def test_an_address_where_no_cluster_answers_is_refused_in_seconds(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dead = f"127.0.0.1:{server.getsockname()[1]}"
+    begun = time.monotonic()
+    with pytest.raises(
+        ConnectionError, match=rf"`ray` \(={dead}\) is no cluster that answers .*`ray start --head`"
+    ):
+        run(write_grid(tmp_path), ray=dead, train=lambda *_, **__: pytest.fail("trained"))
+    assert time.monotonic() - begun < 30
+
+
+def test_an_address_for_rays_client_asks_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(
+        ValueError, match=r"`ray` \(=ray://head:10001\) needs Ray's client.*pip install 'ray\[client\]'"
+    ):
+        cluster._check_answers("ray://head:10001")
 
 
 def test_a_cluster_leaves_a_run_alone_that_another_process_is_at(tmp_path):

@@ -1,12 +1,14 @@
 """The command line does what its help says; what a user did wrong is one sentence."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from mqa_lib import rtdetr
+from mqa_lib import doctor, rtdetr
 from mqa_lib.__main__ import main
 
 DATA = Path(__file__).parents[2] / "data"
@@ -23,6 +25,47 @@ def test_a_bad_set_is_told_by_the_exit_code(tmp_path, capsys):
     (tmp_path / "set/labels/val/000003.txt").write_text("7 0.5 0.5 0.1 0.1\n")
     assert main(["data", "check", str(tmp_path / "set")]) == 1
     assert "labels/val/000003.txt, line 1: class 7" in capsys.readouterr().out
+
+
+def small_set(folder, name="key"):
+    for split in ("train", "val"):
+        (folder / split).mkdir(parents=True)
+        (folder / split / "1.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+        Image.new("RGB", (32, 32), (len(split), 0, 0)).save(folder / split / "1.png")
+    (folder / "data.yaml").write_text(f"train: train\nval: val\nnames: [{name}]\n", encoding="utf-8")
+    return folder
+
+
+def test_a_sheet_of_another_kind_is_refused_before_the_check(tmp_path, capsys):
+    assert main(["data", "check", str(small_set(tmp_path / "set")), "--sheet", "s.jpg"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "`sheet` (=s.jpg) must end in .png. Use s.png." in said.err
+
+
+def test_a_set_without_a_picture_that_can_be_read_has_no_sheet_and_one_report(tmp_path, capsys):
+    folder = small_set(tmp_path / "set")
+    for picture in folder.rglob("*.png"):
+        picture.write_bytes(b"none")
+    assert main(["data", "check", str(folder), "--sheet", str(tmp_path / "s.png")]) == 1
+    said = capsys.readouterr()
+    assert "train/1.png" in said.out and said.err == "" and not (tmp_path / "s.png").exists()
+
+
+def test_a_class_that_the_terminal_cannot_write_ends_no_check(tmp_path, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr("sys.stdout", terminal)
+    assert main(["data", "check", str(small_set(tmp_path / "set", "śruba"))]) == 0
+    terminal.flush()
+    assert b"?ruba 1" in terminal.buffer.getvalue()
+
+
+def test_stopping_a_command_is_one_sentence_and_the_shells_own_exit_code(monkeypatch, capsys):
+    def stopped():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "main", stopped)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "Stopped. The same command goes on with a training or a grid.\n"
 
 
 def test_comparing_prints_the_bundled_runs(capsys):
