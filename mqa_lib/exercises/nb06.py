@@ -106,9 +106,8 @@ SUPPORT = Quiz(
         " to need a look across; nothing here is about RT-DETR at large.",
         _SUPPORTED: "Yes. It names data, model, schedule and what was compared, and it says what the seeds say and no"
         " more.",
-        "The gain comes from the attention and not from the added parameters.": "It may, but these tables hold no"
-        " twin with as many parameters and no attention. In notebook 1 the article's layer, as large as Mobile MQA,"
-        " stayed far behind; that makes it likely and shows nothing about detectors.",
+        "Any attention in the backbone would have done it.": "The article's layer is attention too, in more places of"
+        " the backbone and pretrained alike, and it stays far behind. It has to be right as well.",
         "The interval does not contain 0, so the difference is significant at 5 %.": "A bootstrap over three values is"
         " far too narrow for that. Three seeds that agree would agree by chance in a quarter of such comparisons.",
     },

@@ -87,7 +87,7 @@ def paired_dots(
         metric: What differs.
         base: What it is compared with.
     """
-    fig, ax = figure(width=7.0, height=1.5 + 0.5 * len(differences))
+    fig, ax = figure(width=7.0, height=1.5 + 0.37 * len(differences))
     for row, (name, by_seed) in enumerate(differences.items()):
         colour = _COLOURS[row % len(_COLOURS)]
         if name in intervals:

@@ -28,7 +28,7 @@
 # %%
 import os, shutil, sys, tempfile  # noqa: E401
 from pathlib import Path
-import numpy as np
+import numpy as np, torch  # noqa: E401
 from IPython.display import Markdown, display
 from PIL import Image
 from mqa_lib import contact_sheet, exercises, experiments, explorer, labs, plots, rtdetr
@@ -58,7 +58,7 @@ print(exercises.minutes("06"))
 
 # %%
 report = yolo.checked(DATA)
-plots.show(contact_sheet.sheet(report, 4), contact_sheet.alt(report))
+plots.show(contact_sheet.sheet(report, 2), contact_sheet.alt(report))
 
 # %% [markdown]
 # The classes are the whole design of the experiment. A `key` shows its colour and its class is just "key", so finding
@@ -110,7 +110,8 @@ for name, model in models.items():
     print(f"{name}: {size:,} parameters. {model.card['weights_are']}. Chosen: {model.card['chosen']}.")
 
 # %% [markdown]
-# The one with Mobile MQA has more parameters. A better score could come from that alone; keep it in mind for the end.
+# The one with Mobile MQA has more parameters. A better score could come from that alone: the comparison below has a
+# third model to find out.
 #
 # Now both on 64 pictures that neither has seen, which come from another seed than those that they were trained on. The
 # usual score of a detector is *mean average precision*. Let its boxes in one after the other, the surest first: which
@@ -210,6 +211,7 @@ show_locks("rtdetr-nano-mobile-mqa")
 # | nano-mobile-mqa | the same with a block of Mobile MQA at strides 8 and 16 of the backbone |
 # | nano-mqa-encoder | stock, with one shared key/value head in AIFI's place, nothing down-sampled |
 # | nano-no-encoder | stock without AIFI: what is that attention worth? |
+# | nano-convolutions | mobile-mqa with convolutions in place of its two blocks, and as many parameters |
 # | nano-article | stock with the article's layer throughout the backbone, from stride 4 on |
 # | nano-article-corrected | in the same places, the right layer |
 #
@@ -227,12 +229,8 @@ print((HOME / "data/experiments/keys-and-locks.yaml").read_text())
 # %%
 GRID = HOME / "data/experiments/keys-and-locks.yaml"
 records = experiments.read_runs(RUNS / "keys-and-locks", GRID)
-names = [record["experiment"]["hash"] for record in records if record["finished"]]
-planned = {}
-for run in experiments.read_grid(GRID).runs:
-    done, of = planned.get((run.recipe["model"], run.arm), (0, 0))
-    planned[run.recipe["model"], run.arm] = done + (run.identity in names), of + 1
-print("\n".join(f"{model}, {arm}: {done} of {of} seeds" for (model, arm), (done, of) in planned.items()))
+for name, (done, of) in experiments.recorded(GRID, records).items():
+    print(f"{name}: {done} of {of} seeds")
 
 # %% [markdown]
 # And each run that is there, with the scores of its best epoch on the *validation* pictures, which choose that epoch.
@@ -274,7 +272,28 @@ plots.show(
 )
 
 # %% [markdown]
-# What these differences allow to say, and what they do not:
+# Look for `nano-convolutions` among them. It has residual blocks of convolutions where its twin has Mobile MQA, and no
+# fewer parameters. If parameters and depth were what brings the colours, its dots would lie beside those of Mobile MQA.
+# The article's layer is attention as well, in more places, and asks another question: does any attention do? Above
+# chance, that is what each of the three brings:
+
+# %%
+TWINS = {
+    "convolutions": "nano-convolutions",
+    "the article's layer": "nano-article",
+    "Mobile MQA": "nano-mobile-mqa",
+}
+above = {
+    said: [share - 0.25 for share in right[f"{twin}, pretrained"].values()] for said, twin in TWINS.items()
+}
+for said, shares in above.items():
+    print(f"{said:>20}: {min(shares):+.2f} to {max(shares):+.2f}")
+assert max(above["convolutions"]) < min(above["Mobile MQA"]) / 4
+assert max(above["the article's layer"]) < min(above["Mobile MQA"]) / 2
+
+# %% [markdown]
+# As many parameters without attention bring less than a quarter of it, and the article's attention less than half.
+# What the differences to stock allow to say, and what they do not:
 
 # %%
 print(
@@ -318,8 +337,37 @@ for name, by_seed in reached.items():
     print(f"{name:>22}: {', '.join(share for _, share in sorted(by_seed.items()))}")
 
 # %% [markdown]
-# Chance is a quarter. Convolutions can get above it where a key happens to lie inside a cell's window; we have not
-# counted how often. So is it the layer, or is it the pretraining? The arm `from-scratch` trains stock and Mobile MQA on
+# Chance is a quarter. Could convolutions have got further? A cell sees a window of the picture, as in notebook 1: a
+# gradient that starts at the cell tells how far it goes. Count the locks whose key has its middle in there:
+
+
+# %%
+def window(name, stride=16, size=384):
+    picture, middle = torch.rand(1, 3, size, size, requires_grad=True), size // 2 + stride // 2
+    y, seen, network = picture, None, rtdetr.load(name).model.eval()
+    for row in network.model[: len(network.yaml["backbone"])]:
+        y = row(y)
+        seen = y if y.shape[-1] == size // stride else seen  # the last map of this stride
+    seen[0, :, size // stride // 2, size // stride // 2].sum().backward()
+    touched = picture.grad.abs().sum((0, 1, 2)).nonzero()
+    return int(middle - touched.min()), int(touched.max() + 1 - middle)
+
+
+# %%
+crowd = [pair for index in range(500) for pair in keys_and_locks.draw_scene(0, index, "val").pairs]
+for name in ("rtdetr-nano-stock", "rtdetr-nano-convolutions"):
+    before, behind = window(name)
+    cells = [[(at // 16 + 0.5) * 16 for at in (pair.lock.row, pair.lock.column)] for pair in crowd]
+    away = [np.subtract((p.key.row, p.key.column), cell) for p, cell in zip(crowd, cells, strict=True)]
+    near = np.mean([(-before <= d.min()) and (d.max() <= behind) for d in away])
+    print(f"{name}: {before + behind} pixels wide, the key's middle is inside for {near:.0%} of the locks")
+
+# %% [markdown]
+# So for those locks the key was there to be seen. But a convolution has another weight for every place that a key may
+# be at, and has to learn each of them for itself; attention compares what lies there, wherever that is. The shares
+# above say how far each came.
+#
+# Is it the layer, then, or is it the pretraining? The arm `from-scratch` trains stock and Mobile MQA on
 # the same pictures with no pretraining at all. If Mobile MQA leaves chance there too, the pretraining only makes it
 # sooner; if not, layer and start are needed together:
 
@@ -547,36 +595,45 @@ if MODE == "full":
 # %% [markdown]
 # ## Pictures of your own
 #
-# Put the path of your set into `MINE` (a YOLO file or folder; VOC and COCO are converted), or, on Colab, run the cell
-# as it is and choose a zip. It is checked, drawn, and only then trained on: every file with a fault is named, before
-# any work is lost.
+# Put the path of your set into `MINE` (YOLO, VOC or COCO), or, on Colab, run the cell as it is and choose a zip. It is
+# checked and drawn, and every file with a fault is named before any work is lost.
 
 # %%
-MINE, ON_COLAB = "", "google.colab" in sys.modules
+MINE, TRAIN, ON_COLAB = "", False, "google.colab" in sys.modules
 if ON_COLAB and not MINE:
     from google.colab import files
 
     for uploaded in files.upload():
-        shutil.unpack_archive(uploaded, "mine")
-        MINE = "mine"
+        MINE = f"mine/{Path(uploaded).stem}"
+        shutil.unpack_archive(uploaded, MINE)
 if MINE:
     mine = inspect.inspect(MINE, tempfile.mkdtemp(prefix="mine-"))
     print(mine)
-    plots.show(contact_sheet.sheet(mine), contact_sheet.alt(mine))
+    if mine.pictures:
+        plots.show(contact_sheet.sheet(mine), contact_sheet.alt(mine))
 else:
     print("No set was named. In a terminal: python -m mqa_lib data check PATH --sheet sheet.png")
 
 # %% [markdown]
-# To train on it: `python -m mqa_lib train rtdetr-nano-mobile-mqa --data PATH --imgsz 320 --augment`. And do as this
-# notebook does: train the stock model as well, with more than one seed, and keep a test split that chooses nothing.
-#
+# Do the boxes lie where they should? Then set `TRAIN` to true and run both cells: the two small detectors learn your
+# classes from nothing, one after the other. A cell that was stopped goes on when it is run again. (In a terminal:
+# `python -m mqa_lib train rtdetr-nano-mobile-mqa --data PATH --imgsz 320 --augment`.) One seed is an observation; for a
+# comparison take several, and a test split that chooses nothing.
+
+# %%
+for name in NAMES if MINE and TRAIN else ():
+    own = train.Recipe(name, SEED, epochs=60, imgsz=320, batch=8, keeps_pairs=False)
+    made = train.train(own, MINE, f"runs/{Path(MINE).stem}-{name}", one_bar=True)
+    display(Markdown(experiments.table([made])))
+
+# %% [markdown]
 # ## What may be concluded
 #
 # On pictures that were made to need a look across, two blocks of Mobile MQA in a pretrained backbone let a small
-# RT-DETR name colours that its twin without them guesses; with how many seeds, stands under the dots. That is a strong
-# statement about *these* pictures, and the tables above bound it: they name the arms that were run, they leave the
-# number of parameters as a difference, and they say nothing about larger models, longer schedules or COCO. On the blood
-# cells the cause of a difference is not known.
+# RT-DETR name colours that its twin without them guesses; with how many seeds, stands under the dots. As many
+# parameters in convolutions do not do it, nor does the article's attention. That is a strong statement about *these*
+# pictures, and the tables above bound it: they name the arms that were run, and they say nothing about larger models,
+# longer schedules or COCO. On the blood cells, where the control was not run, the cause of a difference is not known.
 
 # %%
 exercises.quiz("06-photographs")
@@ -587,11 +644,11 @@ exercises.quiz("06-photographs")
 # - A comparison needs a control (the keys), a level (chance), several seeds, one budget, and a test split.
 # - mAP mixes finding and naming; take them apart.
 # - What a backbone learnt before belongs to the comparison: train it alike, count its pictures, look at what it knew.
-# - A difference is not its cause: a gain on photographs may come from what a block brings besides attention.
+# - A difference is not its cause: what a block brings besides attention has to be tried without the attention.
 #
-# Three questions to take along: which twin would rule out the number of parameters as the cause? What would you measure
-# on your own pictures to find out whether they need a look across at all? Why is a bootstrap interval over three seeds
-# too narrow?
+# Three questions to take along: which twin would show whether the average of the whole picture, without any choice of
+# where to look, were enough? What would you measure on your own pictures to find out whether they need a look across at
+# all? Why is a bootstrap interval over three seeds too narrow?
 #
 # Next: [`07_measure_and_deploy`](07_measure_and_deploy.ipynb), on what the layer costs.
 
