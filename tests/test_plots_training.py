@@ -45,3 +45,9 @@ def test_boxes_and_names_are_seen_on_a_white_picture():
     rows, columns = np.nonzero(inside < 128)
     share = np.array([np.ptp(columns) / inside.shape[1], np.ptp(rows) / inside.shape[0]])
     assert (share > np.array([50, 40]) / SIDE * 0.9).all()
+
+
+def test_fewer_pictures_than_a_row_holds_leave_no_empty_room():
+    one, two, five = (plots.scenes([np.zeros((7, 11, 3), np.uint8)] * count) for count in (1, 2, 5))
+    assert [len(fig.axes) for fig in (one, two, five)] == [1, 2, 8]
+    assert two.get_figwidth() == 2 * one.get_figwidth() == five.get_figwidth() / 2

@@ -52,8 +52,9 @@ def scenes(
         boxes: For each picture its boxes: left, top, right, bottom in pixels, a name, and whether it is right. What
             is wrong is drawn dashed and marked with a cross before its name.
         titles: A line above each picture.
-        columns: Pictures in a row.
+        columns: Pictures in a row, at most.
     """
+    columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     fig, axes = figure(rows, columns, width=2.5 * columns, height=2.85 * rows, squeeze=False)
     for ax in axes.flat:
