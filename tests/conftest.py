@@ -19,6 +19,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two processes with two threads each w
 os.environ["MQA_PROGRESS"] = "off"  # tests are no readers
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse names that hold an address: each process would give the test another one, and xdist run none."""
+    nameless = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if nameless:
+        raise pytest.UsageError(f"Give these tests `ids` that stay the same: {', '.join(nameless)}")
+
+
 @pytest.fixture(autouse=True)
 def _seed(request: pytest.FixtureRequest) -> None:
     """Draw each test's numbers from its own name, so that neither order nor selection changes them."""

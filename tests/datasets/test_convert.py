@@ -45,7 +45,7 @@ def write_yolo(root, name="data.yaml"):
 @pytest.mark.parametrize(
     ("make", "read"),
     [(write_yolo, "data.yaml"), (write_voc, ""), (write_coco, "")],
-    ids=lambda said: str(said),
+    ids=("yolo", "voc", "coco"),
 )
 def test_folders_on_top_are_gone_through(tmp_path, make, read):
     """Whoever packs a folder gets one on top; a Mac adds `__MACOSX`."""
