@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mqa_lib import checks, pictures, plots
-from mqa_lib.datasets import yolo
+from mqa_lib.datasets import labels, yolo
 from mqa_lib.pictures import unreadable
 
 _SIDE = 480  # pixels of the longer side; more would not be seen
@@ -43,9 +43,8 @@ def sheet(report: yolo.Report, count: int = 12) -> plots.Figure:
         ValueError: There is not one picture that can be read.
     """
     shown, boxes, titles = [], [], []
-    share = -(-checks.positive("count", count) // max(len(report.folders), 1))
-    for split, folder in report.folders.items():
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in yolo.PICTURES)
+    share = -(-checks.positive("count", count) // max(len(report.files), 1))
+    for split, files in report.files.items():
         for index in np.unique(np.linspace(0, len(files) - 1, min(share, len(files))).astype(int)):
             picture = _read(files[index])
             if picture is not None:
@@ -93,5 +92,5 @@ def _boxes(
             names.get(label, str(label)),
             good,
         )
-        for label, x, y, w, h, good in yolo.labels(picture, names)
+        for label, x, y, w, h, good in labels.boxes(picture, names)
     ]

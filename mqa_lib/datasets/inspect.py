@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mqa_lib.datasets import convert, yolo
-from mqa_lib.datasets.yolo import PICTURES, Report
+from mqa_lib.datasets.yolo import Report
 
 _NAMED = 3
 
@@ -53,8 +53,7 @@ def _digest(file: Path) -> str:
 def duplicates(report: Report) -> list[str]:
     """Return a sentence for every two splits that share pictures, told by the SHA-256 of the files."""
     seen: dict[str, dict[str, str]] = {}
-    for split, folder in report.folders.items():
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+    for split, files in report.files.items():
         seen[split] = {digest: file.name for file in files if (digest := _digest(file))}
     said, splits = [], list(seen)
     for index, first in enumerate(splits):

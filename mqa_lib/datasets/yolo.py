@@ -1,30 +1,28 @@
 """Any data set in YOLO format: read it whole and name everything that is wrong before training starts.
 
-The format: a YAML file with `names` and a folder of pictures for each split; beside every folder `images` a folder
-`labels` with a text file for each picture, a line for each object: class, centre x, centre y, width, height, the last
-four as shares of the picture.
+The format: a YAML file with `names` and, for each split, a folder of pictures, a text file that lists pictures, or
+several of these; beside every folder `images` a folder `labels` with a text file for each picture, a line for each
+object: class, centre x, centre y, width, height, the last four as shares of the picture.
 """
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from mqa_lib import checks
+from mqa_lib.datasets import labels
 from mqa_lib.pictures import unreadable
 
 PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _OTHER_PICTURES = {".avif", ".dng", ".gif", ".heic", ".heif", ".jfif", ".jp2"}
 _NO_LABELS = {"classes.txt", "train.txt", "val.txt", "test.txt"}  # what tools put beside labels
-SHOWN = 20
+SPLITS, SHOWN = ("train", "val", "test"), 20
 _IN_LABEL, _MORE_LINES = re.compile(r"^.*?\.txt, line \d+: "), re.compile(r" And \d+ more lines\.$")
 _NAMES = re.compile(r"""^["']?names["']?\s*:""", re.MULTILINE)
-_SLACK = 1e-4  # labels are written with few digits
-_SURELY_PIXELS = 2.0  # a box that far outside was never a share of its picture
 
 
 class DataError(ValueError):
@@ -36,7 +34,7 @@ class Report:
     """What a data set holds and what is wrong with it.
 
     `problems` has one sentence for each offending file or setting, folders first; `pictures` and `objects` count by
-    split and by split and class; `folders` says where each split's pictures are. `notes` keep nobody from training.
+    split and by split and class; `files` has each split's pictures in order. `notes` keep nobody from training.
     """
 
     path: Path
@@ -44,7 +42,7 @@ class Report:
     pictures: Counter[str] = field(default_factory=Counter)
     objects: Counter[tuple[str, int]] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-    folders: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, list[Path]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -109,11 +107,10 @@ def validate(path: str | Path) -> Report:
     names = settings["names"]
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
     report.names.update({index: str(name) for index, name in pairs})
-    root, folders = _folders(path, settings)
-    for split in ("train", "val", "test"):
-        if split in folders:
-            report.folders[split] = folders[split]
-            _check_split(report, root, split)
+    root, sources = _sources(path, settings)
+    for split in SPLITS:
+        if split in sources:
+            _check_split(report, root, split, sources[split])
         elif split != "test":
             report.problems.insert(0, f"`{split}` is not in {path.name}. Add the folder of its pictures.")
     return report
@@ -131,28 +128,31 @@ def fingerprint(path: str | Path) -> str:
     if settings is None:
         raise DataError(problems[0])
     digest = hashlib.sha256(path.read_bytes())
-    folders = _folders(path, settings)[1]
-    for split in ("train", "val", "test"):
-        for picture in sorted(folders[split].rglob("*")) if settings.get(split) else ():
-            if picture.suffix.lower() in PICTURES:
-                label = _label_file(picture)
-                digest.update(f"{picture.name} {picture.stat().st_size}".encode())
-                digest.update(label.read_bytes() if label.is_file() else b"")
+    root, sources = _sources(path, settings)
+    for places in sources.values():
+        for picture in _pictures(places, root):
+            label = labels.file_of(picture)
+            digest.update(f"{picture.name} {picture.stat().st_size if picture.is_file() else 0}".encode())
+            digest.update(label.read_bytes() if label.is_file() else b"")
     return digest.hexdigest()
 
 
 def write_resolved(report: Report, path: str | Path) -> Path:
-    """Write a YAML file that names the report's folders absolutely, and return `path`.
+    """Write a YAML file, and beside it a list of each split's pictures, and return `path`.
 
-    ultralytics looks for relative folders in more than one place, beginning with the working directory. Given this
-    file, it trains on what was checked and on nothing else.
+    ultralytics looks for relative paths in more than one place, beginning with the working directory. Given this file,
+    it trains on what was checked and on nothing else.
     """
     import yaml
 
-    settings: dict[str, object] = {split: str(folder) for split, folder in report.folders.items()}
-    settings["names"] = dict(report.names)
-    Path(path).write_text(yaml.safe_dump(settings), encoding="utf-8")
-    return Path(path)
+    path = Path(path)
+    settings: dict[str, object] = {"names": dict(report.names)}
+    for split, pictures in report.files.items():
+        listed = path.with_name(f"{path.stem}-{split}.txt").absolute()
+        listed.write_text("".join(f"{picture}\n" for picture in pictures), encoding="utf-8")
+        settings[split] = str(listed)
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return path
 
 
 def _settings(path: Path, problems: list[str]) -> dict | None:
@@ -191,65 +191,95 @@ def _settings(path: Path, problems: list[str]) -> dict | None:
         )
     if settings.get("nc", len(names)) != len(names):
         problems.append(f"{path}: `nc` is {settings['nc']}, and `names` has {len(names)}. Leave `nc` out.")
-    for key in ("path", "train", "val", "test"):
-        if not isinstance(settings.get(key), str | None):
-            problems.append(
-                f"{path}: `{key}` is {settings[key]!r} and must be one folder. Write its path, or that of the folder "
-                "above where there are several: what lies deeper is found."
-            )
+    for key in ("path", *SPLITS):
+        said = settings.get(key)
+        if not isinstance(said, str | None) and not (key != "path" and _is_list_of_words(said)):
+            several = "" if key == "path" else ", a text file that lists pictures, or several of these"
+            problems.append(f"{path}: `{key}` is {said!r} and must be a folder{several}. Write its path.")
             return None
     return settings
 
 
-def _folders(path: Path, settings: dict) -> tuple[Path, dict[str, Path]]:
-    """Return where a set lies and the folder of each split that its settings name."""
+def _is_list_of_words(said: object) -> bool:
+    return isinstance(said, list) and bool(said) and all(isinstance(word, str) for word in said)
+
+
+def _sources(path: Path, settings: dict) -> tuple[Path, dict[str, list[Path]]]:
+    """Return where a set lies and, of each split that its settings name, the folders and lists of its pictures."""
+    said = {split: settings[split] for split in SPLITS if settings.get(split) is not None}
+    said = {split: [words] if isinstance(words, str) else words for split, words in said.items()}
     own = path.parent.absolute()
-    root = own / (settings.get("path") or "")
-    if not root.is_dir() and (own / (settings.get("train") or "")).is_dir():
+    root = _plain(own / (settings.get("path") or ""))
+    if not root.is_dir() and (own / said.get("train", [""])[0]).exists():
         root = own  # ultralytics' own files name a folder that they lie in, or one of another machine
-    folders = {}
-    for split in ("train", "val", "test"):
-        if (said := settings.get(split)) is not None:
-            folders[split] = root / said
-            # Roboflow writes `../train/images` beside `train`, and ultralytics takes the dots away.
-            if not folders[split].exists() and said.startswith("../"):
-                folders[split] = root / said[3:]
-    return root, folders
+    return root, {split: [_place(root, word) for word in words] for split, words in said.items()}
 
 
-def _check_split(report: Report, root: Path, split: str) -> None:
+def _place(root: Path, said: str) -> Path:
+    # Roboflow writes `../train/images` beside `train`, and ultralytics takes the dots away.
+    inside = root / said[3:] if said.startswith("../") else root / said
+    return inside if inside.exists() and not (root / said).exists() else root / said
+
+
+def _plain(path: Path) -> Path:
+    """Return a path that is absolute and has no dots; links stay, for labels lie beside them."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (`resolve` follows links)
+
+
+def _pictures(places: list[Path], root: Path) -> list[Path]:
+    """Return the pictures in folders and lists, each once, in ultralytics' order; some of a list may not be there."""
+    found: set[Path] = set()
+    for place in places:
+        if place.is_file():
+            found.update(_listed(place, root))
+        else:
+            found.update(file for file in place.rglob("*") if file.suffix.lower() in PICTURES)
+    return sorted({_plain(file) for file in found}, key=str)
+
+
+def _listed(place: Path, root: Path) -> Iterator[Path]:
+    """Yield the paths that a list has, seen from its own folder or from the set's, whichever has the picture."""
+    for line in place.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        word = line.strip().replace("\\", "/")
+        if Path(word).suffix.lower() in PICTURES:
+            near, far = place.parent / word, root / word
+            yield far if far.is_file() and not near.is_file() else near
+
+
+def _check_split(report: Report, root: Path, split: str, places: list[Path]) -> None:
     from tqdm.auto import tqdm
 
-    folder = report.folders[split]
-    if not folder.is_dir():
-        way_out = f"Check `path` and `{split}` in {report.path.name}."
-        if folder.suffix == ".txt":
-            way_out = (
-                f"A list of pictures is not read: move them to images/{split} and their labels to labels/{split}, and "
-                f"write `{split}: images/{split}`."
+    for place in places:
+        if not place.is_dir() and not (place.is_file() and place.suffix == ".txt"):
+            report.problems.insert(
+                0,
+                f"`{split}`: {place} is not a folder, nor a text file that lists pictures. Check `path` and `{split}` "
+                f"in {report.path.name}.",
             )
-        report.problems.insert(0, f"`{split}`: {folder} is not a folder. {way_out}")
-        return
-    pictures = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+            return
+    pictures = report.files[split] = _pictures(places, root)
     report.pictures[split] = len(pictures)
-    report.notes.extend(_uncounted(folder, pictures, root, split))
+    for folder in places:
+        if folder.is_dir():
+            report.notes.extend(_uncounted(folder, pictures, root, split))
     if not pictures:
-        report.problems.insert(0, f"`{split}`: {folder} holds no pictures ({', '.join(sorted(PICTURES))}).")
+        where = ", ".join(map(str, places))
+        report.problems.insert(0, f"`{split}`: {where} holds no pictures ({', '.join(sorted(PICTURES))}).")
         return
     labelled = False
     for picture in tqdm(pictures, desc=f"check {split}", unit=" pictures", leave=False, disable=None):
         report.problems.extend(_picture_problems(picture, root))
-        label = _label_file(picture)
+        label = labels.file_of(picture)
         if label.exists():
             labelled = True
-            lines = list(_label_lines(label, report.names))
+            lines = list(labels.checked_lines(label, report.names))
             bad = [problem for problem, _ in lines if problem]
             if bad:
                 more = f" And {len(bad) - 1} more lines." if len(bad) > 1 else ""
                 report.problems.append(f"{_short(label, root)}, {bad[0]}{more}")
             report.objects.update((split, index) for problem, index in lines if not problem)
     if not labelled:
-        where = _short(_label_file(pictures[0]).parent, root)
+        where = _short(labels.file_of(pictures[0]).parent, root)
         report.problems.insert(0, f"`{split}`: no picture has a label file. They are looked for in {where}.")
     elif not any(count for (part, _), count in report.objects.items() if part == split):
         report.problems.insert(
@@ -266,8 +296,8 @@ def _uncounted(folder: Path, pictures: list[Path], root: Path, split: str) -> It
             f"`{split}`: {len(others)} pictures are of a kind that is not read ({kinds}), the first is "
             f"{_short(others[0], root)}. Save them as JPEG."
         )
-    used = {_label_file(picture) for picture in pictures}
-    there = _label_file(folder / "any.png").parent
+    used = {labels.file_of(picture) for picture in pictures}
+    there = labels.file_of(folder / "any.png").parent
     alone = sorted(file for file in there.rglob("*.txt") if file not in used and file.name not in _NO_LABELS)
     if alone:
         yield f"`{split}`: {len(alone)} label files have no picture, the first is {_short(alone[0], root)}."
@@ -281,99 +311,10 @@ def _picture_problems(picture: Path, root: Path) -> Iterator[str]:
             image.load()  # decodes all of it: a file that is cut off opens, and fails only here
             if min(image.size) < 10:
                 yield f"{_short(picture, root)} is {image.size[0]}x{image.size[1]} pixels; at least 10x10 are needed."
+    except FileNotFoundError:
+        yield f"{_short(picture, root)} does not exist, though a list of pictures or a link names it."
     except unreadable() as error:
         yield f"{_short(picture, root)} cannot be decoded ({type(error).__name__})."
-
-
-def _label_file(picture: Path) -> Path:
-    parts = list(picture.parts)
-    for place in range(len(parts) - 1, -1, -1):
-        if parts[place] == "images":
-            parts[place] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
-
-
-def _label_lines(label: Path, names: dict[int, str]) -> Iterator[tuple[str | None, int]]:
-    """Yield for every line what is wrong with it (or None) and its class."""
-    try:
-        text = label.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        yield f"cannot be read ({error.strerror}).", -1
-        return
-    lines = text.splitlines()
-    if {5} < (lengths := {len(line.split()) for line in lines}) and max(lengths) > 6:
-        yield "holds boxes and outlines, and ultralytics reads a file of one kind. Write all as boxes.", -1
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            values = _numbers(line)
-        except ValueError:
-            yield f"line {number}: holds something that is not a number ({_no_number(line)!r}).", -1
-            continue
-        yield _line_problem(values, number, names), int(values[0]) if np.isfinite(values[0]) else -1
-
-
-def _numbers(line: str) -> np.ndarray:
-    """Return the numbers of a line; of an outline, a class and three points or more, its box, as ultralytics does."""
-    values = np.array(line.split(), dtype=float)
-    if len(values) < 7 or len(values) % 2 == 0:
-        return values
-    points = values[1:].reshape(-1, 2)
-    low, high = points.min(axis=0), points.max(axis=0)
-    return np.array([values[0], *(low + high) / 2, *(high - low)])
-
-
-def _no_number(line: str) -> str:
-    """Return the first word of a line that is no number."""
-    for word in line.split():
-        try:
-            float(word)
-        except ValueError:
-            return word
-    return line
-
-
-def labels(picture: Path, names: dict[int, str]) -> list[tuple[int, float, float, float, float, bool]]:
-    """Return the boxes of a picture as its label file has them, and whether each is fit to be trained on.
-
-    Lines that are no box at all are left out.
-    """
-    file = _label_file(picture)
-    found = []
-    for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file.is_file() else ():
-        try:
-            values = _numbers(line)
-        except ValueError:
-            continue
-        if values.shape == (5,) and np.isfinite(values).all():
-            label, *box = values.tolist()
-            x, y, width, height = box
-            found.append((int(label), x, y, width, height, _line_problem(values, 1, names) is None))
-    return found
-
-
-def _line_problem(values: np.ndarray, number: int, names: dict[int, str]) -> str | None:
-    if values.shape != (5,):
-        return (
-            f"line {number}: has {len(values)} numbers and needs 5: class, centre x, centre y, width, height; "
-            "or a class and the points of an outline."
-        )
-    if not np.isfinite(values).all():
-        return f"line {number}: holds a number that is not finite."
-    label, x, y, width, height = values
-    if label not in names:
-        return f"line {number}: class {label:g} is not in `names` (0 to {len(names) - 1})."
-    low, high = min(x - width / 2, y - height / 2), max(x + width / 2, y + height / 2)
-    if width <= 0 or height <= 0 or low < -_SLACK or high > 1 + _SLACK:
-        hint = (
-            " It seems to be in pixels: write shares of the picture, 0 to 1." if high > _SURELY_PIXELS else ""
-        )
-        return (
-            f"line {number}: box {x:g} {y:g} {width:g} {height:g} lies outside the picture or is empty.{hint}"
-        )
-    return None
 
 
 def _short(path: Path, root: Path) -> str:

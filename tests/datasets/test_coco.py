@@ -51,7 +51,7 @@ def test_a_coco_set_of_train_and_test_gets_a_val_of_its_train(tmp_path):
     shutil.rmtree(root / "valid")
     report = yolo.validate(convert.to_yolo(root, tmp_path / "out").path)
     assert report.pictures == {"train": 1, "val": 1, "test": 1}
-    assert {file.stem for split in ("train", "val") for file in report.folders[split].iterdir()} == {
+    assert {file.stem for split in ("train", "val") for file in report.files[split]} == {
         "7",
         "11",
     }

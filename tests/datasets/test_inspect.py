@@ -64,12 +64,16 @@ def test_a_set_of_voc_is_read_and_a_box_outside_is_named(tmp_path, capsys):
     assert Image.open(tmp_path / "out/sheet.png").width > 500
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere.png")])
-def test_what_is_no_file_is_named_like_any_picture_that_cannot_be_read(tmp_path, make):
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(Path.mkdir, "cannot be decoded"), (lambda path: path.symlink_to("nowhere.png"), "does not exist")],
+    ids=("folder", "link"),
+)
+def test_what_is_no_file_is_named_like_any_picture_that_cannot_be_read(tmp_path, make, said):
     data = Path(shutil.copytree(BUNDLED, tmp_path / "set"))
     make(data / "images/val/odd.png")
     (problem,) = inspect(data, tmp_path).problems
-    assert problem.startswith("images/val/odd.png cannot be decoded")
+    assert problem.startswith(f"images/val/odd.png {said}")
 
 
 @pytest.fixture
@@ -129,7 +133,7 @@ def test_a_box_in_pixels_far_outside_is_still_marked_in_its_picture(tmp_path):
 def test_a_sheet_takes_its_pictures_from_all_of_a_split_and_its_sentence_counts_all(drawn):
     report = yolo.validate(BUNDLED)
     contact_sheet.sheet(report, 3)  # of two splits alike: two of each
-    last = {split: sorted(folder.glob("*.png"))[-1].name for split, folder in report.folders.items()}
+    last = {split: files[-1].name for split, files in report.files.items()}
     titles = drawn[0][2]
     assert len(titles) == 4
     assert [titles[1], titles[3]] == [f"{split}: {name}" for split, name in last.items()]

@@ -66,9 +66,7 @@ def test_no_list_of_voc_is_dropped_and_what_none_names_is_cut_off(tmp_path, list
     for name, stems in lists.items():
         (root / f"ImageSets/Main/{name}.txt").write_text("\n".join(stems))
     report = yolo.checked(convert.to_yolo(root, tmp_path / "out").path)
-    there = {
-        split: "".join(sorted(file.stem for file in part.iterdir())) for split, part in report.folders.items()
-    }
+    there = {split: "".join(file.stem for file in files) for split, files in report.files.items()}
     assert tuple(there.get(split, "") for split in ("train", "val", "test")) == parts
 
 

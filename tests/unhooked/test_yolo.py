@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mqa_lib.datasets import keys_and_locks, yolo
+from mqa_lib.datasets import keys_and_locks, labels, yolo
 
 
 @pytest.fixture(scope="module")
@@ -136,16 +136,15 @@ SETTINGS = [
     ("names: [key, ~]\ntrain: images/train\nval: images/val\n", "`names` has None in the place of a name"),
     ("names: [key, 7, '7']\ntrain: images/train\nval: images/val\n", "`names` has 7 more than once"),
     ("names: 5\ntrain: images/train\nval: images/val\n", "names no classes"),
-    (
-        "names: [key]\ntrain: [images/train]\nval: images/val\n",
-        "`train` is .* must be one folder.* the folder above",
-    ),
+    ("names: [key]\ntrain: [images/train, 3]\nval: images/val\n", "`train` is .* must be a folder, a text"),
+    ("names: [key]\ntrain: []\nval: images/val\n", r"`train` is \[\] and must be a folder"),
+    ("names: [key]\npath: [a]\ntrain: images/train\n", r"`path` is \['a'\] and must be a folder\. Write"),
     ("names: [yes, no]\ntrain: images/train\nval: images/val\n", "has True in the place .* into quotes"),
     (
-        "names: [key]\ntrain: train.txt\nval: images/val\n",
-        "list of pictures is not read: move .* `train: images/train`",
+        "names: [key]\ntrain: [images/train, train.txt]\nval: images/val\n",
+        "train.txt is not a folder, nor a text",
     ),
-    ("names: [key]\ntrain: 3\nval: images/val\n", "`train` is 3 and must be one folder"),
+    ("names: [key]\ntrain: 3\nval: images/val\n", "`train` is 3 and must be a folder"),
     ("names: [key]\nval: images/val\n", "`train` is not in data.yaml"),
     ("names: [key]\ntrain: data.yaml\nval: images/val\n", "`train`: .*data.yaml is not a folder"),
 ]
@@ -221,7 +220,10 @@ def test_folders_are_those_beside_the_yaml_wherever_one_stands(data, tmp_path, m
     monkeypatch.chdir(elsewhere)
     report = yolo.checked(data)
     again = yolo.validate(yolo.write_resolved(report, tmp_path / "resolved.yaml"))
-    assert again.folders == report.folders == {split: data / "images" / split for split in ("train", "val")}
+    assert again.files == report.files
+    assert {split: {file.parent for file in files} for split, files in report.files.items()} == {
+        split: {data / "images" / split} for split in ("train", "val")
+    }
     assert again.names == report.names and again.pictures == {"train": 4, "val": 2}
 
 
@@ -230,7 +232,7 @@ def test_outlines_and_a_byte_order_mark_are_read(data):
     file = data / "labels/train/000001.txt"
     file.write_text("2 0.1 0.5 0.3 0.2 0.5 0.8\n", encoding="utf-8-sig")
     assert yolo.checked(data).pictures["train"] == 4
-    (found,) = yolo.labels(data / "images/train/000001.png", dict(enumerate("abcde")))
+    (found,) = labels.boxes(data / "images/train/000001.png", dict(enumerate("abcde")))
     assert found == (2, *(pytest.approx(value) for value in (0.3, 0.5, 0.4, 0.6)), True)
 
 
@@ -245,10 +247,70 @@ FOLDERS = [
 def test_folders_that_ultralytics_finds_in_the_set_are_found(data, said):
     names = "names: [a, b, c, d, e]\n"
     (data / "data.yaml").write_text(names + said)
-    assert yolo.checked(data).folders["val"] == data / "images/val"
+    assert {file.parent for file in yolo.checked(data).files["val"]} == {data / "images/val"}
     first = yolo.fingerprint(data)
     (data / "labels/val/000001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     assert yolo.fingerprint(data / "data.yaml") != first
+
+
+def lists(data, lines):
+    """Let train be a list, val a folder and test two lists of one picture each, the second of which is in both."""
+    (data / "lists").mkdir()
+    (data / "lists/train.txt").write_text(lines, encoding="utf-8-sig")
+    (data / "first.txt").write_text("images/val/000000.png\n")
+    (data / "second.txt").write_text("./images/val/000000.png\n./images/val/000001.png\n")
+    (data / "data.yaml").write_text(
+        "names: [a, b, c, d, e]\ntrain: lists/train.txt\nval: [images/val]\ntest: [first.txt, second.txt]\n"
+    )
+
+
+LISTED = [
+    "../images/train/000000.png\n\n../images/train/000002.png\n",
+    "images/train/000002.png\r\nimages/train/000000.png\r\n",
+    "images\\train\\000000.png\nimages\\train\\000002.png \n",
+    "{data}/images/train/000000.png\n{data}/images/train/000002.png",
+]
+
+
+@pytest.mark.parametrize("lines", LISTED, ids=("its folder", "the set's", "Windows", "absolute"))
+def test_ultralytics_reads_the_listed_pictures_and_labels_that_were_checked(
+    data, tmp_path, monkeypatch, lines
+):
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    lists(data, lines.format(data=data))
+    monkeypatch.chdir(tmp_path)
+    report = yolo.checked(data)
+    assert [file.name for file in report.files["train"]] == ["000000.png", "000002.png"]
+    assert report.pictures == {"train": 2, "val": 2, "test": 2}
+    settings = check_det_dataset(str(yolo.write_resolved(report, tmp_path / "data.yaml")))
+    for split, files in report.files.items():
+        seen = YOLODataset(img_path=settings[split], data=settings, augment=False)
+        assert seen.im_files == [str(file) for file in files]
+        objects = sum(count for (part, _), count in report.objects.items() if part == split)
+        assert objects == sum(len(label["cls"]) for label in seen.labels) > 0
+
+
+def test_a_listed_picture_that_is_not_there_is_named(data):
+    lists(data, "images/train/000000.png\nimages/train/7.png\n")
+    with pytest.raises(yolo.DataError, match=r"images/train/7.png does not exist, though a list"):
+        yolo.checked(data)
+
+
+def test_a_list_without_a_picture_is_refused(data):
+    lists(data, "images/train\n")
+    with pytest.raises(yolo.DataError, match=r"`train`: .*lists/train.txt holds no pictures"):
+        yolo.checked(data)
+
+
+def test_what_a_list_has_is_in_the_fingerprint(data):
+    lists(data, "images/train/000000.png\n")
+    first = yolo.fingerprint(data)
+    (data / "lists/train.txt").write_text("images/train/000001.png\n")
+    second = yolo.fingerprint(data)
+    (data / "labels/train/000001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    assert len({first, second, yolo.fingerprint(data)}) == 3
 
 
 def test_what_is_not_counted_is_noted(data):
