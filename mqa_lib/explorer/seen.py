@@ -64,6 +64,13 @@ class Seen:
             return self.points.middle(0)
         return self.image.shape[0] // 2, self.image.shape[1] // 2
 
+    def right_key(self, record: AttentionRecord, query: int) -> int | None:
+        """Return the key nearest to the right one, where it is known for the place that a query stands for."""
+        match = next((match for match in self.pairs if record.query_at(*match.lock) == query), None)
+        if match is None:
+            return None
+        return int(np.abs(record.key_centres() - (np.array(match.key) + 0.5)).max(axis=-1).argmin())
+
     @property
     def weights_are(self) -> str:
         """Return what the model's weights are, as its records say."""

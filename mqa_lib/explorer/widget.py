@@ -96,9 +96,11 @@ class AttentionExplorer(anywidget.AnyWidget):
         if self.guess == ASKED:
             row, column = divmod(self.query, record.query_grid[1])
             return f"Query row {row}, column {column} of {words.layer_name(record)}. Which key will it read most?"
+        known = seen.right_key(record, self.query) is not None
+        outlined = " The right key is outlined in orange." if known else ""
         if self.head == AVERAGE:
-            return plots.explorer_alt(record, self.query)
-        return words.sentence(record, self.query, self.head)
+            return plots.explorer_alt(record, self.query) + outlined
+        return words.sentence(record, self.query, self.head) + outlined
 
     def picture(self) -> bytes:
         """Return what the explorer shows, as a picture that needs no kernel, with the sentence beneath it.
@@ -108,8 +110,11 @@ class AttentionExplorer(anywidget.AnyWidget):
         """
         seen = self.scenes[self.scene]
         if seen.layers:
-            drawn = plots.query_figure if self.guess == ASKED else plots.explorer_figure
-            figure = drawn(seen.layers[self.layer], self.query)
+            record = seen.layers[self.layer]
+            if self.guess == ASKED:
+                figure = plots.query_figure(record, self.query)
+            else:
+                figure = plots.explorer_figure(record, self.query, target=seen.right_key(record, self.query))
         elif seen.points:
             figure = plots.sampling_figure(seen.points)
         else:

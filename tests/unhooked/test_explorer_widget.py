@@ -56,6 +56,21 @@ def test_its_bundle_holds_the_widget_the_picture_and_the_sentence():
     assert data["text/plain"] == said == metadata["image/png"]["alt"]
 
 
+def test_its_picture_outlines_the_right_key_where_that_is_known():
+    """By hand: the first lock's cell asks, and the middle of key 8 is the nearest to the pixel of its key."""
+    taken = made(5, 7)
+    middles = taken.key_centres()
+    lock, key = (int(at) for at in taken.query_cell_of(17)[:2]), (int(at) for at in middles[8])
+    match = explorer.Match("star", tuple(lock), tuple(key))
+    seen = explorer.gather(taken, [match])
+    data, _ = AttentionExplorer(seen, query=17)._repr_mimebundle_()
+    assert same_picture(data["image/png"], plots.explorer_figure(taken, 17, target=8))
+    bare, _ = widget(taken, query=17)._repr_mimebundle_()
+    assert data["image/png"] != bare["image/png"]
+    assert data["text/plain"] == f"{bare['text/plain']} The right key is outlined in orange."
+    assert seen[0].right_key(taken, 17) == 8 and seen[0].right_key(taken, 18) is None
+
+
 def test_a_page_made_from_a_state_without_defaults_has_the_script():
     view = widget(made(5, 7))
     kept = dependency_state([view], drop_defaults=True)[view.model_id]["state"]
