@@ -32,6 +32,7 @@ def _own_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="mqa_lib-"))
 
 
+_THREADS = os.environ.get("OMP_NUM_THREADS")
 _SETTINGS_ARE_OURS = "YOLO_CONFIG_DIR" not in os.environ and "ultralytics" not in sys.modules
 os.environ.setdefault("YOLO_CONFIG_DIR", str(_own_folder()))
 os.environ.setdefault("YOLO_OFFLINE", "1")
@@ -53,6 +54,8 @@ try:  # ultralytics reads the environment on import, so this comes after it
     from mqa_lib.rtdetr.weights import as_checkpoint, load_weights, save_weights
 finally:
     _LOGGER.removeFilter(_no_chatter)
+    if _THREADS is None:  # ultralytics would have every process that is started from here on take one thread
+        os.environ.pop("OMP_NUM_THREADS", None)
 
 register()
 # On its first import ever ultralytics notes the repository around its own files, if there is one, and would write

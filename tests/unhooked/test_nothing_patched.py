@@ -162,3 +162,13 @@ def test_runs_go_to_the_working_folder_unless_the_user_says_otherwise(tmp_path):
     within = str(repository.with_name("runs"))
     assert place("yolo", "settings", "runs_dir=elsewhere") == [within, str(tmp_path / "runs/detect/new")]
     assert place("yolo", "version") == [within, str(tmp_path / "elsewhere/detect/new")]
+
+
+@pytest.mark.parametrize("threads", [None, "3"])
+def test_processes_that_are_started_later_get_the_threads_that_the_user_gave(threads):
+    """Importing ultralytics alone tells them to take one."""
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    env |= {"PYTHONPATH": str(ROOT), **({"OMP_NUM_THREADS": threads} if threads else {})}
+    asked = "import os, mqa_lib.rtdetr; print(os.environ.get('OMP_NUM_THREADS'))"
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, env=env, check=True)
+    assert said.stdout.strip() == str(threads)
