@@ -48,6 +48,20 @@ def test_every_difference_has_a_dot_the_mean_a_stroke_and_an_interval_a_bar():
     assert [text.get_text() for text in ax.get_yticklabels()] == ["b", "c"]
 
 
+def test_dots_have_the_colour_of_their_variants_curves_and_the_legend_that_of_none():
+    names = ("b, warm", "c, warm")
+    (curves,) = plots.seed_curves(dict.fromkeys(names, LINES["a"]), "epoch", "mAP50").axes
+    fig = plots.paired_dots({name: {0: 0.1} for name in names}, {names[1]: (0.0, 0.2)}, "mAP50", "a, warm")
+    dots = [line.get_color() for line in fig.axes[0].lines if line.get_label() == "a seed"]
+    assert dots == [line.get_color() for line in curves.lines if line.get_linewidth() > 2]
+    assert {mark.get_color() for mark in fig.legends[0].legend_handles} == {"#000000"}
+
+
+def test_epochs_are_ticked_by_whole_numbers_alone():
+    (ax,) = plots.seed_curves({"a": [[(1.0, 0.2), (2.0, 0.3)]]}, "epoch", "mAP50").axes
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
 def test_the_sentences_have_the_numbers():
     said = plots.seed_curves_alt(LINES, "epoch", "mAP50")
     assert "a 0.70 (0.50 to 1.00, 3 seeds)" in said

@@ -283,7 +283,7 @@ def conclusion(compared: Sequence[Paired], metric: str) -> str:
     sentences = []
     for one in compared:
         values = list(one.differences.values())
-        higher = sum(value > 0 for value in values)
+        higher = sum(_shown(value) > 0 for value in values)
         said = f"{one.name} against {one.base}: {metric} "
         if len(values) == 1:
             said += f"{values[0]:+.3f} with one seed. "
@@ -304,8 +304,13 @@ def conclusion(compared: Sequence[Paired], metric: str) -> str:
     return "\n".join(sentences)
 
 
+def _shown(difference: float) -> float:
+    """Return a difference as it is printed, so that one that is printed as 0 counts as none."""
+    return round(difference, 3)
+
+
 def _verdict(one: Paired) -> str:
-    values = list(one.differences.values())
+    values = [_shown(value) for value in one.differences.values()]
     if any(math.isnan(value) for value in values):
         return "One of them has no value, so nothing can be said."
     if len(values) < _FEWEST:

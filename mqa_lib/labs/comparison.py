@@ -57,7 +57,7 @@ class ComparisonLab(Lab):
         unfinished = [experiments.label(each) for each in self.chosen() if not each.get("finished")]
         said = (
             "A thin line is one run, a thick one the median of its variant. The validation split, which is drawn here,"
-            " chose each run's best epoch; how much a variant gains is told on the test split, beneath."
+            " chose each run's best epoch; how much the variants differ is told on the test split, beneath."
         )
         if self.axis.value == "CPU seconds":
             said += (

@@ -1,11 +1,12 @@
 """Pictures of a comparison over seeds: every seed is seen, and no number stands alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from statistics import mean, median
 
 from matplotlib.figure import Figure
 
-from mqa_lib.plots.style import BLACK, PALETTE, YELLOW, figure
+from mqa_lib.plots.style import BLACK, PALETTE, YELLOW, figure, whole_ticks
 
 Line = Sequence[tuple[float, float]]
 Interval = tuple[float, float]
@@ -38,6 +39,7 @@ def seed_curves(
             level[0], (0, level[1]), (4, -12), xycoords=("axes fraction", "data"), textcoords="offset points"
         )
     ax.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.03))
+    whole_ticks(ax, [x for seeds in lines.values() for line in seeds for x, _ in line])
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8.5)
     return fig
 
@@ -88,8 +90,9 @@ def paired_dots(
         base: What it is compared with.
     """
     fig, ax = figure(width=7.0, height=1.5 + 0.37 * len(differences))
+    looks = _looks(differences)
     for row, (name, by_seed) in enumerate(differences.items()):
-        colour = _COLOURS[row % len(_COLOURS)]
+        colour = looks[row][0]
         if name in intervals:
             wide = {"linewidth": 6, "alpha": 0.3, "solid_capstyle": "butt"}
             ax.plot(intervals[name], (row, row), color=colour, label="bootstrap of the mean", **wide)
@@ -98,6 +101,9 @@ def paired_dots(
         ax.plot(mean(values), row, "|", color=BLACK, markersize=14, label="mean")
     ax.axvline(0, color=BLACK, linewidth=1, linestyle=":")
     marks = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    marks = {said: copy(mark) for said, mark in marks.items()}
+    for mark in marks.values():  # they stand for all rows, whichever colour those have
+        mark.set_color(BLACK)
     fig.legend(marks.values(), marks, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     ax.set(yticks=range(len(differences)), yticklabels=list(differences), ylim=(len(differences) - 0.5, -0.5))
     ax.set_xlabel(f"{metric},\nminus the same seed's of: {base}")

@@ -3,7 +3,7 @@
 import gc
 import io
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from cycler import cycler
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette: told apart with every common colour-vision deficiency.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -54,6 +55,12 @@ def image_axes(ax: Any) -> None:
     ax.grid(False)
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def whole_ticks(ax: Any, places: Iterable[float]) -> None:
+    """Tick whole numbers alone where all places on the axis are whole: there is no epoch 1.5."""
+    if all(float(place).is_integer() for place in places):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def png(fig: Figure) -> bytes:

@@ -8,9 +8,8 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import AbstractPathEffect, Normal, Stroke
-from matplotlib.ticker import MaxNLocator
 
-from mqa_lib.plots.style import BLACK, PALETTE, figure, image_axes
+from mqa_lib.plots.style import BLACK, PALETTE, figure, image_axes, whole_ticks
 
 _MARKERS = "osD^vP"
 _Box = tuple[float, float, float, float, str, bool]
@@ -33,8 +32,7 @@ def curves(
         beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
         ax.annotate(level[0], (1, level[1]), (4, 0), **beside)
     ax.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.03))
-    if all(float(x).is_integer() for points in lines.values() for x, _ in points):
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no pass 1.5
+    whole_ticks(ax, [x for points in lines.values() for x, _ in points])
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return fig
 

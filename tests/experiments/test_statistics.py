@@ -175,6 +175,11 @@ SAID = [
     ),
     ({0: 0.6, 1: 0.4, 2: 0.6}, "higher with 2 of 3 seeds, by -0.100 to +0.100. The seeds do not all agree"),
     ({0: 0.6, 1: 0.5, 2: 0.6}, "higher with 2 of 3 seeds, by +0.000 to +0.100. The seeds do not all agree"),
+    (
+        {0: 0.6, 1: 0.5004, 2: 0.6},
+        "higher with 2 of 3 seeds, by +0.000 to +0.100. The seeds do not all agree",
+    ),
+    ({0: 0.6, 1: 0.5006, 2: 0.6}, "higher with 3 of 3 seeds, by +0.001 to +0.100. All seeds agree"),
     ({0: 0.6, 1: 0.7}, "With fewer than 3 seeds that is an observation, not a result."),
     ({0: 0.5}, "b against a: mAP50 +0.000 with one seed. With fewer than 3 seeds that is an observation"),
     ({0: 0.6, 1: float("nan"), 2: 0.7}, "nothing can be said"),
