@@ -104,12 +104,13 @@ SUPPORT = Quiz(
     options={
         "Mobile MQA makes RT-DETR better.": "Too wide. They hold for one small detector, one schedule and pictures made"
         " to need a look across; nothing here is about RT-DETR at large.",
-        _SUPPORTED: "Yes. It names data, model, schedule and what was compared, and it says what the seeds say and no"
+        _SUPPORTED: "Yes. It names data, start, model and what was compared, and it says what the seeds say and no"
         " more.",
         "Any attention in the backbone would have done it.": "The article's layer is attention too, in more places of"
-        " the backbone and pretrained alike, and it stays far behind. It has to be right as well.",
-        "The interval does not contain 0, so the difference is significant at 5 %.": "A bootstrap over three values is"
-        " far too narrow for that. Three seeds that agree would agree by chance in a quarter of such comparisons.",
+        " the backbone and pretrained alike, and it stays far behind. So not any attention does.",
+        "Because its interval does not contain 0, a difference is significant at 5 %.": "The reason does not hold: a"
+        " bootstrap over three values is far too narrow. It leaves out 0 for no-encoder, whose seeds do not even agree,"
+        " and three seeds that do would agree by chance in a quarter of such comparisons.",
     },
     right=_SUPPORTED,
 )

@@ -1,4 +1,4 @@
-"""The detectors that come with the course: of the pretrained runs of the grid the seed in the middle."""
+"""The detectors that come with the course: of the grid's pretrained runs one seed for all, Mobile MQA's middle one."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,7 @@
 """Backbone pretraining on Keys & Locks: name every cell, before there are boxes to find.
 
-RT-DETR's backbones always start pretrained, and on a small budget from scratch the detector finds shapes and stays at
-chance on the locks' colours. So a backbone first learns densely: each cell of its stride-8 and stride-16 maps says what
+RT-DETR's backbones usually start pretrained. On a small budget from scratch the detector finds shapes and names few of
+the locks' colours or none. So a backbone first learns densely: each cell of its stride-8 and stride-16 maps says what
 lies there: nothing, a key, or a lock of which colour. Every variant gets the same pictures, steps and schedule.
 """
 
