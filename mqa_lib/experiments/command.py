@@ -8,7 +8,7 @@ from typing import Any
 
 from mqa_lib.experiments.records import read_runs, table
 from mqa_lib.experiments.runner import Broken, compare
-from mqa_lib.experiments.statistics import overview
+from mqa_lib.experiments.statistics import class_table, overview
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,7 +38,10 @@ def _show(records: list[dict[str, Any]]) -> None:
         return
     try:
         medians = overview(tested, ["mAP50", "mAP50-95"])
+        classes = class_table([record for record in tested if "test" in record])
     except ValueError as error:  # records of several data sets, say, which the table above has room for
         print(f"No medians over seeds: {error}", file=sys.stderr)
     else:
-        print(f"\nMedians over seeds and their range, on the test split:\n\n{medians}")
+        print(
+            f"\nMedians over seeds and their range, on the test split:\n\n{medians}\n\nBy class:\n\n{classes}"
+        )

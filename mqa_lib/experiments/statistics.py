@@ -272,6 +272,34 @@ def overview(records: Sequence[Record], metrics: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def class_table(records: Sequence[Record], metric: str = "mAP50") -> str:
+    """Return a Markdown table: for each class and variant the metric's median and range over seeds.
+
+    It is the test split's if that was measured, else the best epoch's on the validation split. Runs that did not come
+    to their end are left out.
+
+    Args:
+        records: Those of one grid.
+        metric: "mAP50" or "mAP50-95".
+
+    Raises:
+        ValueError: The metric is neither, or the records are of several data sets.
+    """
+    checks.one_of("metric", metric, ("mAP50", "mAP50-95"))
+    _check_alike(list(records))
+    found: dict[str, dict[str, list[float]]] = {}
+    finished = [record for record in records if record.get("finished")]
+    for record in finished:
+        for kind, score in (record.get("test") or best_epoch(record))["classes"].items():
+            found.setdefault(kind, {}).setdefault(label(record), []).append(score[metric])
+    names = list(dict.fromkeys(map(label, finished)))
+    lines = [f"| {metric} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for kind, by_name in found.items():
+        cells = (_spread(by_name[name]) if name in by_name else "—" for name in names)
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _spread(values: list[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:.3f}"

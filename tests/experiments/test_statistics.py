@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mqa_lib.experiments import METRICS, conclusion, curves, failed, overview, paired, scores, summary_table
+from mqa_lib.experiments import (
+    METRICS,
+    class_table,
+    conclusion,
+    curves,
+    failed,
+    overview,
+    paired,
+    scores,
+    summary_table,
+)
 from mqa_lib.experiments.statistics import bootstrap
 from tests.experiments.stub import epoch
 
@@ -87,6 +97,32 @@ def test_runs_that_differ_in_more_than_seed_and_variant_are_not_taken_for_alike(
             )
     reworded = record("b", 0, [0.4], data={"name": "x", "made by": "another"})
     assert scores([first, reworded], "mAP50") == {"a": {0: 0.3}, "b": {0: 0.4}}
+
+
+def test_classes_have_the_median_and_the_range_of_each_variant():
+    """By hand; `b` never saw a dog, and a run that failed counts for nothing."""
+    tests = ((0.1, 0.5), (0.4, 0.5), (0.2, 0.7))
+    records = [
+        record("a", seed, [0.9], test={"classes": {"cat": {"mAP50": cat}, "dog": {"mAP50": dog}}})
+        for seed, (cat, dog) in enumerate(tests)
+    ]
+    records.append(record("b", 0, [0.9], test={"classes": {"cat": {"mAP50": 0.25}}}))
+    records.append({**record("b", 1, []), "finished": False, "failed": {}})
+    assert class_table(records).splitlines() == [
+        "| mAP50 | a | b |",
+        "|---|---|---|",
+        "| cat | 0.200 (0.100 to 0.400) | 0.250 |",
+        "| dog | 0.500 (0.500 to 0.700) | — |",
+    ]
+    with pytest.raises(ValueError, match=r"`metric` \(='key, mAP50'\)"):
+        class_table(records, "key, mAP50")
+
+
+def test_without_a_test_split_classes_have_the_best_epochs_scores():
+    one = record("a", 0, [0.3, 0.9, 0.6])
+    for shown, entry in zip((0.1, 0.2, 0.3), one["epochs"], strict=True):
+        entry["classes"] = {"cat": {"mAP50-95": shown}}
+    assert class_table([one], "mAP50-95").endswith("| cat | 0.200 |")
 
 
 def test_runs_that_failed_are_counted_and_never_silently_left_out():

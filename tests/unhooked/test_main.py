@@ -75,7 +75,9 @@ def test_comparing_prints_the_bundled_runs(capsys):
     )
     assert runs.count("\n| nano-") >= 8
     assert medians.startswith("| variant | seeds | mAP50 | mAP50-95 |")
+    medians, classes = medians.split("\nBy class:\n\n")
     assert "\n| nano-stock, pretrained | 3 | 0." in medians
+    assert classes.startswith("| mAP50 | nano-") and classes.count("\n| lock-") == 4
 
 
 def test_comparing_runs_of_several_data_sets_prints_the_runs_alone(tmp_path, capsys):
