@@ -21,6 +21,8 @@ PROBE = Path("data/probe/seeds.json")
 LAYER = Path("data/benchmarks/layer.json")
 VARIANTS = Path("data/benchmarks/rtdetr.json")
 RUNS, GRID = Path("data/runs/keys-and-locks"), Path("data/experiments/keys-and-locks.yaml")
+BLOOD = Path("data/runs/bccd")
+COLOURS, CELLS = Path("data/pictures/colours.png"), Path("data/pictures/blood.png")
 _GAINS = {
     "timm / ours": "timm's layer, as ours",
     "timm / ours folded": "timm's layer, as ours folded",
@@ -99,9 +101,23 @@ def open_runs(root: Path = ROOT) -> str:
     return f"Of the grid's {of} runs {done} are recorded.{none}"
 
 
+def charts(root: Path = ROOT) -> dict[Path, tuple[plots.Figure, str]]:
+    """Return the charts of the recorded runs by the file they go to, each with its alternative text."""
+    colours = experiments.scores(experiments.read_runs(root / RUNS, root / GRID), "right colours")
+    blood = experiments.scores(experiments.read_runs(root / BLOOD), "mAP50-95")
+    drawn = {}
+    for file, found, said, level in (
+        (COLOURS, colours, "share of found locks in the right colour", ("guessing", 0.25)),
+        (CELLS, blood, "mAP50-95 on photographs of blood", None),
+    ):
+        best = dict(sorted(found.items(), key=lambda one: -statistics.median(one[1].values())))
+        drawn[file] = (plots.seed_dots(best, said, level), plots.seed_dots_alt(best, said))
+    return drawn
+
+
 def blood_table(root: Path = ROOT) -> str:
     """Return the recorded runs on photographs of blood by variant: seeds, medians and ranges."""
-    return experiments.overview(experiments.read_runs(root / "data/runs/bccd"), ["mAP50", "mAP50-95"])
+    return experiments.overview(experiments.read_runs(root / BLOOD), ["mAP50", "mAP50-95"])
 
 
 def notebook_table(root: Path = ROOT) -> str:
@@ -145,11 +161,18 @@ def variants_table(root: Path = ROOT) -> str:
 
 
 def written(text: str, root: Path = ROOT) -> str:
-    """Return the README's text with every table between its marks made again."""
+    """Return the README's text with every table between its marks, and the words of every chart, made again."""
     for name, table in TABLES.items():
         marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         text = marked.sub(lambda match, table=table: match[1] + table(root) + "\n" + match[2], text)
+    for file, (_, alt) in charts(root).items():
+        text = described(text, file, alt)
     return text
+
+
+def described(text: str, picture: Path, alt: str) -> str:
+    """Return the README's text with an alternative text given to a picture."""
+    return re.sub(rf"!\[[^\]]*\]\({re.escape(str(picture))}\)", lambda _: f"![{alt}]({picture})", text)
 
 
 TABLES = {
@@ -166,7 +189,9 @@ TABLES = {
 def main() -> None:
     """Write picture and README."""
     (alt, clear), path = cover(), ROOT / "README.md"
-    text = re.sub(r"!\[[^\]]*\]\(" + re.escape(str(COVER)) + r"\)", f"![{alt}]({COVER})", path.read_text())
+    for file, (figure, _) in charts().items():
+        (ROOT / file).write_bytes(plots.png(figure))
+    text = described(path.read_text(), COVER, alt)
     text = re.sub(r"(<!-- clear -->\n).*?(\n<!-- /clear -->)", rf"\g<1>{clear}\g<2>", text, flags=re.DOTALL)
     path.write_text(written(text))
 

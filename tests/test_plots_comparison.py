@@ -62,6 +62,18 @@ def test_epochs_are_ticked_by_whole_numbers_alone():
     assert all(float(tick).is_integer() for tick in ax.get_xticks())
 
 
+def test_every_seed_has_a_dot_and_its_variants_median_a_stroke():
+    found = {"b, warm": {0: 0.5, 3: 0.2, 5: 0.7}, "a, warm": {0: 0.1}}
+    (ax,) = plots.seed_dots(found, "mAP50", ("guessing", 0.25)).axes
+    dots, strokes = ([list(line.get_xdata()) for line in ax.lines if line.get_marker() == m] for m in "o|")
+    assert dots == [[0.5, 0.2, 0.7], [0.1]] and [x for (x,) in strokes] == [0.5, 0.1]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["b, warm", "a, warm"]
+    assert ax.texts[0].get_text() == "guessing" and set(ax.lines[-1].get_xdata()) == {0.25}
+    assert plots.seed_dots_alt(found, "mAP50") == (
+        "mAP50, a dot a seed: b, warm 0.50, 0.20, 0.70; a, warm 0.10."
+    )
+
+
 def test_the_sentences_have_the_numbers():
     said = plots.seed_curves_alt(LINES, "epoch", "mAP50")
     assert "a 0.70 (0.50 to 1.00, 3 seeds)" in said

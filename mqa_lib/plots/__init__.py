@@ -11,7 +11,14 @@ from mqa_lib.plots.attention import (
     same_pixel_alt,
     same_pixel_figure,
 )
-from mqa_lib.plots.comparison import paired_dots, paired_dots_alt, seed_curves, seed_curves_alt
+from mqa_lib.plots.comparison import (
+    paired_dots,
+    paired_dots_alt,
+    seed_curves,
+    seed_curves_alt,
+    seed_dots,
+    seed_dots_alt,
+)
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.decoder import sampling_alt, sampling_figure
 from mqa_lib.plots.derivation import heat_maps, key_centres, scale_effect
@@ -81,6 +88,8 @@ __all__ = [
     "score_memory",
     "seed_curves",
     "seed_curves_alt",
+    "seed_dots",
+    "seed_dots_alt",
     "show",
     "stride_figure",
     "time_ratios",

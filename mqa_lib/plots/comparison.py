@@ -75,6 +75,36 @@ def seed_curves_alt(lines: Mapping[str, Sequence[Line]], x_label: str, y_label: 
     return f"{lead} At the end, median and range: {said}."
 
 
+def seed_dots(
+    found: Mapping[str, Mapping[int, float]], metric: str, level: tuple[str, float] | None = None
+) -> Figure:
+    """Return for each name a dot for every seed and a stroke at their median.
+
+    Args:
+        found: The metric by name and seed.
+        metric: What it is.
+        level: Name and height of what it may be compared with.
+    """
+    fig, ax = figure(width=7.5, height=1.0 + 0.3 * len(found))
+    for row, by_seed in enumerate(found.values()):
+        values = list(by_seed.values())
+        ax.plot(values, [row] * len(values), "o", color=PALETTE[0], markersize=5)
+        ax.plot(median(values), row, "|", color=BLACK, markersize=14)
+    if level is not None:
+        ax.axvline(level[1], color=BLACK, linewidth=1, linestyle=":")
+        above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center"}
+        ax.annotate(level[0], (level[1], 1), (0, 3), **above)
+    ax.set(yticks=range(len(found)), yticklabels=list(found), ylim=(len(found) - 0.5, -0.5), xlim=(0, 1.03))
+    ax.set_xlabel(f"{metric}\n(a dot is a seed, a stroke the median)")
+    return fig
+
+
+def seed_dots_alt(found: Mapping[str, Mapping[int, float]], metric: str) -> str:
+    """Return the sentence that goes with `seed_dots`: the values of every seed."""
+    said = "; ".join(f"{name} {', '.join(f'{v:.2f}' for v in by.values())}" for name, by in found.items())
+    return f"{metric}, a dot a seed: {said}."
+
+
 def paired_dots(
     differences: Mapping[str, Mapping[int, float]],
     intervals: Mapping[str, Interval],

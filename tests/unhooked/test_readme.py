@@ -24,6 +24,15 @@ def test_the_picture_is_there_and_described():
     assert "head 0 reads most" in alt
 
 
+def test_the_charts_are_described_by_every_seed_of_the_records():
+    for file, (_, alt) in readme.charts().items():
+        assert f"![{alt}]({file})" in TEXT and (readme.ROOT / file).stat().st_size > 5_000
+    said = TEXT[: TEXT.index(f"]({readme.COLOURS})")].rpartition("![")[2]
+    for run in (readme.ROOT / readme.RUNS).glob("*.json"):
+        counted = json.loads(run.read_text())["test"]["lock colours"]
+        assert f"{counted['right'] / counted['found']:.2f}" in said
+
+
 def test_the_example_gives_the_shapes_that_it_names():
     code = next(
         block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "MobileMQA(" in block
