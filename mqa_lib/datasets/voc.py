@@ -159,7 +159,7 @@ def _splits(root: Path, files: Sequence[Path], left_out: list[str]) -> dict[str,
     rest = [stem for stem in both or () if not any(stem in stems for stems in lists.values())]
     lacking = next((split for split in ("train", "val") if split not in lists), None)
     if lacking is not None and rest:
-        lists[lacking], rest = rest, []
+        lists[lacking] = rest
     if unlisted := sorted(known.keys() - {stem for stems in lists.values() for stem in stems}):
         left_out.append(
             f"{len(unlisted)} annotations are in no list of ImageSets/Main, the first is {unlisted[0]}.xml."

@@ -290,7 +290,7 @@ def class_table(records: Sequence[Record], metric: str = "mAP50") -> str:
     found: dict[str, dict[str, list[float]]] = {}
     finished = [record for record in records if record.get("finished")]
     for record in finished:
-        for kind, score in (record.get("test") or best_epoch(record))["classes"].items():
+        for kind, score in (record.get("test") or best_epoch(record)).get("classes", {}).items():
             found.setdefault(kind, {}).setdefault(label(record), []).append(score[metric])
     names = list(dict.fromkeys(map(label, finished)))
     lines = [f"| {metric} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]

@@ -63,7 +63,8 @@ def test_coco_is_read_as_it_is_distributed_and_as_windows_writes_it(tmp_path):
     for split in ("train2017", "val2017"):
         file = root / f"annotations/instances_{split}.json"
         shutil.copy(file, file.with_name(f"person_keypoints_{split}.json"))
-        file.with_name(f"captions_{split}.json").write_text('{"images": [], "annotations": []}')
+        for task in ("captions", "image_info", "panoptic", "stuff"):
+            file.with_name(f"{task}_{split}.json").write_text('{"images": [], "annotations": []}')
         mend(
             file,
             lambda said, split=split: said["images"][0].update(
@@ -127,11 +128,16 @@ def test_a_picture_of_coco_that_is_of_another_size_is_named(tmp_path):
         convert.to_yolo(root, tmp_path / "out")
 
 
-@pytest.mark.parametrize(("stored", "good"), [((20, 40), True), ((40, 20), False)])
-def test_of_a_camera_that_was_held_upright_the_size_of_the_turned_picture_counts(tmp_path, stored, good):
-    """It is the turned one that is trained on, so boxes of the other would lie elsewhere."""
+TURNED = [(held, stored, stored == (20, 40)) for held in (5, 6, 7, 8) for stored in ((20, 40), (40, 20))]
+
+
+@pytest.mark.parametrize(("held", "stored", "good"), [*TURNED, (3, (40, 20), True)])
+def test_of_a_camera_that_was_held_upright_the_size_of_the_turned_picture_counts(
+    tmp_path, held, stored, good
+):
+    """It is the turned one that is trained on, so boxes of the other would lie elsewhere; 3 is upside down."""
     root, note = write_coco(tmp_path / "coco"), Image.Exif()
-    note[274] = 6
+    note[274] = held
     Image.new("RGB", stored).save(root / "train2017/7.png", exif=note)
     if good:
         assert convert.to_yolo(root, tmp_path / "out").path.exists()
@@ -162,6 +168,88 @@ def test_coco_files_of_one_name_are_of_the_splits_of_their_folders(tmp_path):
         "7.png",
         "3.png",
     ]
+
+
+def on_top_of(folder):
+    """Return a change that lays the files and pictures of a set into one folder of that name."""
+
+    def change(root):
+        own = root.parent / folder
+        own.mkdir()
+        for split in ("train", "val"):
+            (root / f"annotations/instances_{split}2017.json").rename(own / f"{split}.json")
+            (root / f"{split}2017").rename(own / split)
+        return own
+
+    return change
+
+
+def renamed(old, new):
+    def change(root):
+        for file in sorted(root.rglob(old)):
+            file.rename(file.with_name(new(file)))
+        return root
+
+    return change
+
+
+LAYOUTS = {
+    "a folder that is called training": on_top_of("training"),
+    "a file that names no split": renamed("*val2017.json", lambda _: "held out.json"),
+    "names in capitals": renamed("*2017*", lambda file: file.name.replace("instances_", "").upper()),
+    "suffixes in capitals": renamed("*.png", lambda file: f"{file.stem}.PNG"),
+}
+
+
+@pytest.mark.parametrize("change", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_coco_is_read_however_its_files_are_called(tmp_path, change):
+    root = change(write_coco(tmp_path / "coco"))
+    for file in root.rglob("*.JSON"):  # on Windows names of files have no case
+        file.rename(file.with_suffix(".json"))
+    for file in root.rglob("*.json"):
+        number = json.loads(file.read_text())["images"][0]["id"]
+        if picture := [*root.rglob(f"{number}.PNG")]:
+            mend(file, lambda said, name=picture[0].name: said["images"][0].update(file_name=name))
+    report = yolo.checked(convert.to_yolo(root, tmp_path / "out").path)
+    assert {split: [file.stem for file in files] for split, files in report.files.items()} == {
+        "train": ["7"],
+        "val": ["3"],
+    }
+
+
+def test_pictures_of_one_name_are_told_apart_by_folders_in_capitals(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    for split, number in (("train", 7), ("val", 3)):
+        (root / f"{split}2017/{number}.png").rename(root / f"{split}2017/same.png")
+        (root / f"{split}2017").rename(root / f"{split.upper()}2017")
+        mend(
+            root / f"annotations/instances_{split}2017.json",
+            lambda said: said["images"][0].update(file_name="same.png"),
+        )
+    convert.to_yolo(root, tmp_path / "out")
+    assert Image.open(tmp_path / "out/images/val/same.png").getpixel((0, 0)) == (3, 0, 0)
+
+
+def test_a_file_in_a_folder_annotations_has_its_pictures_beside_that_however_it_is_written(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    (root / "annotations").rename(root / "Annotations")
+    convert.to_yolo(root / "Annotations/instances_train2017.json", tmp_path / "out")
+    assert labels(tmp_path / "out", "train", "7") == ["1 0.375000 0.375000 0.250000 0.250000"]
+
+
+def test_classes_of_coco_are_in_the_order_of_their_numbers(tmp_path):
+    """As text 10 would come before 9."""
+    root = write_coco(tmp_path / "coco")
+
+    def number(said):
+        for entry, new in zip(said["categories"], (9, 10), strict=True):
+            entry["id"] = new
+        for entry in said["annotations"]:
+            entry["category_id"] = 9
+
+    for split in ("train", "val"):
+        mend(root / f"annotations/instances_{split}2017.json", number)
+    assert yolo.checked(convert.to_yolo(root, tmp_path / "out").path).names == {0: "hen", 1: "egg"}
 
 
 def test_two_coco_files_of_one_split_are_named_and_none_is_dropped(tmp_path):

@@ -30,6 +30,13 @@ def test_one_picture_is_both_and_that_is_told():
     told = []
     assert with_val({"test": ["a"]}, str, told)["val"] == ["a"]
     assert told == ["The set names no `train` and no `val`, and its one picture is `train` and `val`."]
+    assert with_val({"train": ["a"], "test": ["t"]}, str, []) == {"train": ["a"], "val": ["a"], "test": ["t"]}
+
+
+def test_what_is_cut_is_not_tested_on_and_nothing_is_cut_of_nothing():
+    parts = with_val({"test": ["a", "b"]}, str, [])
+    assert parts.keys() == {"train", "val"} and sorted(parts["train"] + parts["val"]) == ["a", "b"]
+    assert with_val({}, str, []) == {"train": [], "val": []}
 
 
 def write_yolo(root, name="data.yaml"):
@@ -52,10 +59,27 @@ def test_folders_on_top_are_gone_through(tmp_path, make, read):
     root = make(tmp_path / "zip/unpacked/set")
     (tmp_path / "zip/__MACOSX").mkdir()
     (tmp_path / "zip/.cache").mkdir()
+    (tmp_path / "zip/README.txt").write_text("from somewhere")
     assert convert.found(tmp_path / "zip") == root / read
     assert convert.kind_of(tmp_path / "zip") == convert.kind_of(root)
     counts = inspect(tmp_path / "zip", tmp_path / "out").pictures
     assert counts["train"] == counts["val"] == 1
+
+
+def test_of_two_sets_none_is_chosen(tmp_path):
+    write_yolo(tmp_path / "both/a")
+    write_yolo(tmp_path / "both/b")
+    with pytest.raises(yolo.DataError, match="both is no data set in YOLO format"):
+        convert.found(tmp_path / "both")
+
+
+def test_data_yaml_goes_before_other_files_and_of_others_none_is_chosen(tmp_path):
+    root = write_yolo(tmp_path / "set")
+    (root / "a.yaml").write_text("names: [cow]\n")
+    assert convert.found(root) == root / "data.yaml"
+    (root / "data.yaml").rename(root / "z.yaml")
+    with pytest.raises(yolo.DataError, match="set is no data set in YOLO format"):
+        convert.found(root)
 
 
 def test_the_only_yaml_of_a_folder_may_have_any_name_if_it_names_classes(tmp_path):

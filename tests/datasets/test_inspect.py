@@ -53,6 +53,23 @@ def test_a_class_without_an_object_is_noted_and_keeps_nobody_from_training(tmp_p
     assert main(["data", "check", str(data)]) == 0
 
 
+def test_of_a_split_without_any_object_one_sentence_is_enough(tmp_path):
+    data = Path(shutil.copytree(BUNDLED, tmp_path / "set"))
+    for label in (data / "labels/val").iterdir():
+        label.write_text("")
+    report = inspect(data, tmp_path)
+    assert report.notes == [] and ["`val`: not one whole box" in problem for problem in report.problems] == [
+        True
+    ]
+
+
+def test_what_was_read_is_told_and_what_is_not_there_is_a_problem(tmp_path):
+    assert inspect(BUNDLED, tmp_path).path == BUNDLED / "data.yaml"
+    assert inspect(tmp_path / "no.yaml", tmp_path).problems == [
+        f"{tmp_path / 'no.yaml'} does not exist. Give the path of the data set's YAML file."
+    ]
+
+
 def test_a_set_of_voc_is_read_and_a_box_outside_is_named(tmp_path, capsys):
     root = write_voc(tmp_path / "voc")
     file = root / "Annotations/b.xml"

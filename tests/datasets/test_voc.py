@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from PIL import Image
 
 from mqa_lib.datasets import convert, yolo
 from tests.datasets.voc import labels, write_voc
@@ -54,6 +55,7 @@ LISTS = [  # what ImageSets/Main has, and which pictures are then train, val and
     ({"test": "c"}, ("a", "b", "c")),
     ({"train": "ab", "val": "", "test": "c"}, ("a", "b", "c")),
     ({"val": "abc"}, ("ab", "c", "")),
+    ({"train": "ab"}, ("a", "b", "")),  # what is in no list stays out
     ({}, ("ab", "c", "")),
 ]
 
@@ -98,7 +100,45 @@ def in_folders_of_splits(root):
             file.rename(root / split / file.name)
 
 
-@pytest.mark.parametrize("change", [lower, in_one_folder, in_folders_of_splits])
+def with_pictures_on_top(root):
+    for file in root.glob("JPEGImages/*"):
+        file.rename(root / file.name)
+
+
+def with_a_first_line_of_xml(root):
+    in_one_folder(root)
+    for file in root.glob("*.xml"):
+        file.write_text(f'<?xml version="1.0" encoding="utf-8"?>\n<!-- by hand -->\n{file.read_text()}')
+
+
+def with_suffixes_in_capitals(root):
+    for file in root.glob("JPEGImages/*"):
+        file.rename(file.with_suffix(".JPG"))
+
+
+def with_smaller_pictures_beside(root):
+    for stem in "abc":
+        Image.new("RGB", (4, 2)).save(root / f"{stem}.jpg")
+
+
+def with_lists_that_begin_with_a_mark(root):
+    for file in root.glob("ImageSets/Main/*.txt"):
+        file.write_text(file.read_text(), encoding="utf-8-sig")
+
+
+LAYOUTS = [
+    lower,
+    in_one_folder,
+    in_folders_of_splits,
+    with_pictures_on_top,
+    with_a_first_line_of_xml,
+    with_suffixes_in_capitals,
+    with_smaller_pictures_beside,
+    with_lists_that_begin_with_a_mark,
+]
+
+
+@pytest.mark.parametrize("change", LAYOUTS, ids=lambda change: change.__name__)
 def test_voc_is_read_as_its_tools_lay_it_out(tmp_path, change):
     """LabelImg writes XML beside the pictures, Roboflow does so in a folder for each split."""
     root = write_voc(tmp_path / "voc")
@@ -107,6 +147,14 @@ def test_voc_is_read_as_its_tools_lay_it_out(tmp_path, change):
     report = yolo.checked(convert.to_yolo(root, tmp_path / "out").path)
     assert report.pictures == {"train": 1, "val": 1, "test": 1}
     assert labels(tmp_path / "out", "val", "b") == ["0 0.150000 0.150000 0.100000 0.100000"]
+
+
+def test_a_set_of_voc_is_found_among_other_folders(tmp_path):
+    root = write_voc(tmp_path / "devkit/VOC2007")
+    (tmp_path / "devkit/docs").mkdir()
+    (tmp_path / "devkit/readme.txt").write_text("VOC 2007")
+    (root / "classes.txt").write_text("hen\negg\n")  # LabelImg leaves one there
+    assert convert.found(tmp_path / "devkit") == root
 
 
 def test_xml_that_is_no_annotation_makes_no_set(tmp_path):
@@ -121,6 +169,11 @@ def damage_xml(root):
 
 def damage_box(root):
     (root / "Annotations/b.xml").write_text((root / "Annotations/b.xml").read_text().replace("xmin", "left"))
+
+
+def be_a_folder(root):
+    (root / "Annotations/b.xml").unlink()
+    (root / "Annotations/b.xml").mkdir()
 
 
 def lose_picture(root):
@@ -152,6 +205,8 @@ DAMAGE = [
     ),
     (list_too_many, r"val\.txt names z, which has no annotation"),
     (list_in_latin_1, r"val\.txt is not text in UTF-8 .*Save it as such"),
+    (be_a_folder, r"b\.xml cannot be read as an annotation of VOC \(.*directory"),
+    (say("nan"), r"b\.xml cannot be read .*its size is nanx20 pixels"),
     (say(0), r"b\.xml cannot be read .*its size is 0x20 pixels\). Mend or remove it"),
     (say(80), r"b\.xml says that b\.jpg is 80x20 pixels, and it is 40x20, so all its boxes .*Mend the size"),
 ]
@@ -180,6 +235,21 @@ def test_a_box_of_voc_that_is_counted_from_zero_stays_inside(tmp_path):
     file.write_text(file.read_text().replace("<xmin>5<", "<xmin>0<").replace("<ymin>3<", "<ymin>0<"))
     yolo.checked(convert.to_yolo(root, tmp_path / "out").path)
     assert labels(tmp_path / "out", "val", "b") == ["0 0.100000 0.100000 0.200000 0.200000"]
+
+
+@pytest.mark.parametrize(("side", "last"), [("xmax", 8), ("ymax", 4)])
+def test_a_box_that_is_empty_in_one_direction_is_left_out_and_told(tmp_path, side, last):
+    file = write_voc(tmp_path / "voc") / "Annotations/b.xml"
+    file.write_text(file.read_text().replace(f"<{side}>{last}<", f"<{side}>2<"))
+    left_out = convert.to_yolo(tmp_path / "voc", tmp_path / "out").left_out
+    assert left_out[0] == "b.xml, object 1: its box is empty." and labels(tmp_path / "out", "val", "b") == []
+
+
+def test_a_picture_that_cannot_be_read_is_named_with_all_others_and_not_before(tmp_path):
+    root = write_voc(tmp_path / "voc")
+    (root / "JPEGImages/b.jpg").write_bytes(b"cut")
+    (problem,) = yolo.validate(convert.to_yolo(root, tmp_path / "out").path).problems
+    assert problem.startswith("images/val/b.jpg cannot be decoded")
 
 
 def test_a_class_that_is_not_in_the_list_is_named(tmp_path):

@@ -7,6 +7,7 @@ import yaml
 
 from mqa_lib.datasets.yolo import DataError
 from mqa_lib.experiments import compare, read_grid
+from tests.datasets.test_convert import write_yolo
 from tests.datasets.voc import write_voc
 from tests.experiments.stub import GRID, epoch, write_grid
 
@@ -56,6 +57,8 @@ def test_a_set_of_voc_or_coco_is_written_once_for_all_runs(tmp_path, write, clas
         (write_voc, "Annotations/a.xml", "<xmax>40<", "<xmax>39<"),
         (write_voc, "ImageSets/Main/val.txt", "b", "c"),
         (write_coco, "annotations/instances_val.json", "11]", "12]"),
+        (write_yolo, "data.yaml", "hen", "cow"),
+        (write_yolo, "labels/val/3.txt", "0.5 0.5 0.5 0.5", "0.5 0.5 0.4 0.5"),
     ],
 )
 def test_a_set_that_was_changed_gives_its_runs_other_names(tmp_path, write, file, old, new):
@@ -66,6 +69,22 @@ def test_a_set_that_was_changed_gives_its_runs_other_names(tmp_path, write, file
     changed = own / file
     changed.write_text(changed.read_text().replace(old, new, 1))
     assert not set(before) & {run.name for run in read_grid(grid).runs}
+
+
+def test_a_picture_of_other_content_gives_other_names_and_the_set_is_written_anew(tmp_path, capsys):
+    own, given = write_voc(tmp_path / "birds"), []
+
+    def train(recipe, data, folder, **options):
+        given.append(data)
+        return {"recipe": recipe, "finished": True, "epochs": [epoch(1)]}
+
+    grid = write_grid(tmp_path, of(own))
+    for _ in range(2):
+        compare(grid, tmp_path / "records", tmp_path / "work", together=True, train=train, say=lambda _: None)
+        with (own / "JPEGImages/a.jpg").open("ab") as picture:
+            picture.write(b"more")
+    assert len(given) == 8 and len(set(given)) == 2
+    assert capsys.readouterr().err.count("birds: c.xml, object 2: its box is empty.") == 2
 
 
 def test_a_folder_that_holds_no_set_is_named_before_anything_starts(tmp_path):

@@ -190,6 +190,25 @@ def test_data_that_are_not_fit_are_refused_before_the_first_run_of_any_arm(tmp_p
     assert len(run(file, only="plain")) == 0  # data that are not asked for are not in the way
 
 
+def test_data_of_several_runs_are_looked_through_once(tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr(runner.yolo, "checked", looked.append)
+    run(write_grid(tmp_path))
+    assert looked == [tmp_path / "set/data.yaml"]
+
+
+def test_a_full_disk_ends_a_grid_at_once_for_it_would_stop_the_other_runs_too(tmp_path):
+    begun = []
+
+    def fill(recipe, *_, **__):
+        begun.append(recipe)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        run(write_grid(tmp_path), train=fill)
+    assert len(begun) == 1
+
+
 def test_a_run_that_failed_is_told_by_every_call_with_the_way_to_try_it_again(tmp_path):
     file, said = write_grid(tmp_path), []
     run(file, train=training(nan_at=2))

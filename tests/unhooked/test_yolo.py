@@ -304,6 +304,21 @@ def test_a_list_without_a_picture_is_refused(data):
         yolo.checked(data)
 
 
+def test_names_of_classes_and_lists_beside_the_labels_are_no_labels_without_pictures(data):
+    for name in ("classes", "train", "val", "test"):
+        (data / f"labels/train/{name}.txt").write_text("key\n")
+    assert yolo.checked(data).notes == []
+
+
+def test_settings_and_a_digit_of_a_label_are_in_the_fingerprint(data):
+    seen = {yolo.fingerprint(data)}
+    label = data / "labels/train/000001.txt"
+    label.write_text(label.read_text()[:-2] + ("1\n" if label.read_text()[-2] != "1" else "2\n"))
+    seen.add(yolo.fingerprint(data))
+    (data / "data.yaml").write_text((data / "data.yaml").read_text().replace("key", "kex", 1))
+    assert len(seen | {yolo.fingerprint(data)}) == 3
+
+
 def test_what_a_list_has_is_in_the_fingerprint(data):
     lists(data, "images/train/000000.png\n")
     first = yolo.fingerprint(data)
