@@ -1,11 +1,14 @@
 """One at a time: a lock on a file that the system takes back by itself, whichever way its holder ends."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Busy(OSError):
@@ -29,6 +32,9 @@ def hold(path: str | Path, wait: bool = False) -> Iterator[None]:
         try:
             _take(file, wait)
         except OSError as error:
+            if error.errno in _NO_LOCKS:
+                said = "The disk of this file has no locks. Use a folder on another one"
+                raise OSError(error.errno, said, str(path)) from error
             file.seek(0)
             raise Busy(f"{path} is held by {file.read().strip() or 'another process'}.") from error
         file.seek(0)

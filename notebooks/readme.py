@@ -116,8 +116,13 @@ def charts(root: Path = ROOT) -> dict[Path, tuple[plots.Figure, str]]:
 
 
 def blood_table(root: Path = ROOT) -> str:
-    """Return the recorded runs on photographs of blood by variant: seeds, medians and ranges."""
-    return experiments.overview(experiments.read_runs(root / BLOOD), ["mAP50", "mAP50-95"])
+    """Return the recorded runs on photographs of blood: seeds, medians and ranges, and what they allow to say."""
+    runs = experiments.read_runs(root / BLOOD)
+    found = experiments.scores(runs, "mAP50-95")
+    stock, ours, control = (f"nano-{kind}, from-scratch" for kind in ("stock", "mobile-mqa", "convolutions"))
+    rivals = experiments.paired({name: found[name] for name in (ours, control)}, control)
+    said = experiments.conclusion([*experiments.paired(found, stock), *rivals], "mAP50-95").splitlines()
+    return "\n".join([experiments.overview(runs, ["mAP50", "mAP50-95"]), "", *(f"- {line}" for line in said)])
 
 
 def notebook_table(root: Path = ROOT) -> str:

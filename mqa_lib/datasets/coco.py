@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from mqa_lib.datasets.written import Box, Converted, check_size, split_named, with_val, write, write_yaml
+from mqa_lib.datasets.written import (
+    Box,
+    Converted,
+    below,
+    check_size,
+    split_named,
+    with_val,
+    write,
+    write_yaml,
+)
 from mqa_lib.datasets.yolo import PICTURES, DataError
 
 _COCO = {
@@ -15,6 +24,7 @@ _COCO = {
     "categories": ("id", "name"),
 }
 # COCO has its own set five times, each time for another task.
+_HUGE = 1e9  # more pixels than any picture has
 _OTHER_TASKS = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")
 
 
@@ -42,11 +52,7 @@ def from_coco(path: str | Path, out: str | Path) -> Converted:
     Raises:
         DataError: A file cannot be read, or names a picture that is not there.
     """
-    path = Path(path)
-    files = [path] if path.suffix == ".json" else files_of(path)
-    root = path.parent if path.suffix == ".json" else path
-    if path.suffix == ".json" and root.name.lower() == "annotations":
-        root = root.parent
+    files, root = _places(Path(path))
     read: dict[str, dict[str, Any]] = {}
     named: dict[str, Path] = {}
     for file in files:
@@ -66,10 +72,7 @@ def from_coco(path: str | Path, out: str | Path) -> Converted:
                     f"{split}: category {entry['id']} is {name}, and {other} in another file. Mend one."
                 )
     names = [categories[key] for key in sorted(categories, key=lambda key: (isinstance(key, str), key))]
-    pictures: dict[str, list[Path]] = {}
-    for file in sorted(root.rglob("*")):
-        if file.suffix.lower() in PICTURES:
-            pictures.setdefault(file.name, []).append(file.relative_to(root))
+    pictures = _pictures(root)
     converted = Converted(Path(out) / "data.yaml")
     parts: dict[str, list[tuple[Path, list[Box]]]] = {}
     for split, said in read.items():
@@ -82,13 +85,36 @@ def from_coco(path: str | Path, out: str | Path) -> Converted:
     return converted
 
 
+def sources(path: Path) -> list[Path]:
+    """Return the files that `from_coco` reads of a set: those with the boxes, and all pictures it may take."""
+    files, root = _places(path)
+    return [*files, *(root / picture for found in _pictures(root).values() for picture in found)]
+
+
+def _places(path: Path) -> tuple[list[Path], Path]:
+    """Return the COCO files of a set, and the folder that its pictures are below."""
+    if path.suffix != ".json":
+        return files_of(path), path
+    root = path.parent
+    return [path], root.parent if root.name.lower() == "annotations" else root
+
+
+def _pictures(root: Path) -> dict[str, list[Path]]:
+    """Return by name the pictures below a folder, as seen from it."""
+    found: dict[str, list[Path]] = {}
+    for file in below(root):
+        if file.suffix.lower() in PICTURES:
+            found.setdefault(file.name, []).append(file.relative_to(root))
+    return found
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         said = json.loads(file.read_text(encoding="utf-8-sig"))
         if fault := _fault(said):
             raise ValueError(fault)
         return said
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise DataError(
             f"{file.name} cannot be read as a file of COCO ({error}). Mend or remove it."
         ) from error
@@ -121,7 +147,7 @@ def _entry_fault(kind: str, entry: dict[str, Any]) -> str:
             return f"has the {key} {entry[key]!r}, which is no number and no text"
     if kind == "annotations":
         box = entry["bbox"]
-        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(one, int | float) for one in box):
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
             return f"has the bbox {box!r}, which is not four numbers"
     if kind == "images":
         if not isinstance(entry["file_name"], str):
@@ -130,6 +156,10 @@ def _entry_fault(kind: str, entry: dict[str, Any]) -> str:
         if not all(isinstance(side, int | float) and side >= 1 for side in size):
             return f"is {size[0]!r}x{size[1]!r} pixels"
     return ""
+
+
+def _is_number(one: Any) -> bool:
+    return isinstance(one, int | float) and abs(one) < _HUGE
 
 
 def _left_out(said: dict[str, Any], split: str) -> Iterator[str]:
@@ -158,7 +188,14 @@ def _pairs(
             raise DataError(f"{split}: the picture {name} is not there. Put it beside the JSON file.")
         # The file may say in which folder it is; else its folder may be named after the split.
         found = [file for file in found if file.parts[-len(name.parts) :] == name.parts] or found
-        nearest = root / next((file for file in found if split in str(file.parent).lower()), found[0])
+        found = [file for file in found if split in str(file.parent).lower()] or found
+        found = [file for file in found if file == name] or found
+        if found[1:]:
+            raise DataError(
+                f"{split}: the picture {name} may be {found[0]} or {found[1]}. Name its folder in `file_name`, or move "
+                "the other away."
+            )
+        nearest = root / found[0]
         check_size(split, nearest, (float(width), float(height)))
         boxes = [
             (categories[entry["category_id"]], x / width, y / height, (x + w) / width, (y + h) / height)

@@ -9,13 +9,24 @@ from mqa_lib.datasets.yolo import PICTURES, DataError
 
 
 def root_of(path: Path) -> Path | None:
-    """Return the folder of a VOC set, `path` or one in it; nothing if there is none."""
+    """Return the folder of a VOC set, `path` or one in it; nothing if there is none.
+
+    Raises:
+        DataError: There are several.
+    """
     if not path.is_dir():
         return None
+    if _inner(path, "annotations") is not None:
+        return path
     folders = sorted(inner for inner in path.iterdir() if inner.is_dir())
-    for root in (path, *folders):
-        if _inner(root, "annotations") is not None:
-            return root
+    roots = [folder for folder in folders if _inner(folder, "annotations") is not None]
+    if roots[1:]:
+        raise DataError(
+            f"{path} holds several sets of VOC ({', '.join(root.name for root in roots)}). Give the path of one, or "
+            "move all XML files into one folder Annotations, and name the splits in ImageSets/Main."
+        )
+    if roots:
+        return roots[0]
     splits = (folder for folder in folders if split_named(folder.name))
     return path if any(_beside(folder) for folder in (path, *splits)) else None
 
@@ -51,9 +62,24 @@ def from_voc(path: str | Path, out: str | Path, names: Sequence[str] = ()) -> Co
     return converted
 
 
+def sources(root: Path) -> list[Path]:
+    """Return the files that `from_voc` reads of a set: annotations, lists of splits, pictures.
+
+    Raises:
+        DataError: An annotation has no picture.
+    """
+    files = _files(root)
+    lists = sorted((root / "ImageSets" / "Main").glob("*.txt"))
+    return [*files, *lists, *_pictures(root, files).values()]
+
+
 def _inner(root: Path, name: str) -> Path | None:
     """Return the folder of that name, however it is written, if it holds annotations."""
-    found = (inner for inner in sorted(root.iterdir()) if inner.name.lower() == name and inner.is_dir())
+    try:
+        inside = sorted(root.iterdir())
+    except OSError:  # a disk's lost+found, say
+        return None
+    found = (inner for inner in inside if inner.name.lower() == name and inner.is_dir())
     return next((inner for inner in found if any(inner.glob("*.xml"))), None)
 
 
@@ -123,10 +149,10 @@ def _boxes(file: Path, left_out: list[str]) -> tuple[tuple[float, float], list[B
                 left_out.append(f"{file.name}, object {number}: its box is empty.")
                 continue
             # VOC counts pixels from 1 and names the last one inside; some makers count from 0.
-            left, top = max(left - 1, 0.0), max(top - 1, 0.0)
+            left, top = (at - 1 if at >= 1 else at for at in (left, top))
             found.append((_text(entry, "name"), left / width, top / height, right / width, bottom / height))
         return (width, height), found
-    except (ET.ParseError, ValueError, OSError) as error:
+    except (ET.ParseError, ValueError, LookupError, OSError) as error:
         raise DataError(
             f"{file.name} cannot be read as an annotation of VOC ({error}). Mend or remove it."
         ) from error
@@ -176,4 +202,4 @@ def _lists(root: Path) -> Iterator[tuple[str, list[str]]]:
             except UnicodeDecodeError as error:
                 raise DataError(f"{file.name} is not text in UTF-8 ({error}). Save it as such.") from error
             if stems := [line.strip() for line in lines if line.strip()]:
-                yield name, stems
+                yield name, list(dict.fromkeys(stems))

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 from mqa_lib.datasets.yolo import DataError
 from mqa_lib.pictures import unreadable
 
+_SPLIT = re.compile(r"(?<![a-z])e?(train|test|val)")
+_OURS = {"data.yaml", "record.json"}  # a set in YOLO format, or a training
 _EXIF_ORIENTATION, _LYING = 274, (5, 6, 7, 8)  # how a camera notes that it was held upright
 Box = tuple[str, float, float, float, float]  # class, then left, top, right, bottom as shares of the picture
 Item = TypeVar("Item")
@@ -55,7 +58,21 @@ def check_size(where: str, picture: Path, size: tuple[float, float]) -> None:
 
 def split_named(name: str) -> str:
     """Return the split that the name of a file or folder says; nothing if it says none."""
-    return next((split for split in ("train", "test", "val") if split in name.lower()), "")
+    found = _SPLIT.search(name.lower())  # "interval" and "latest" say none
+    return found[1] if found else ""
+
+
+def below(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder, those behind links too, without what this library wrote there."""
+    seen: set[Path] = set()
+    for place, folders, names in os.walk(root, followlinks=True):
+        here = Path(place)
+        if here.resolve() in seen or (here != root and _OURS & set(names)):
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        folders.sort()
+        yield from (here / name for name in sorted(names))
 
 
 def with_val(
@@ -119,7 +136,7 @@ def write(out: Path, split: str, pairs: Iterable[tuple[Path, list[Box]]], names:
 
 def _link_or_copy(picture: Path, there: Path) -> None:
     # Links cost no room; a hard one does not reach across disks, and neither is to be had on every system.
-    for link, source in ((os.link, picture), (os.symlink, picture.absolute())):
+    for link, source in ((os.link, picture.resolve()), (os.symlink, picture.absolute())):
         try:
             link(source, there)
             return
@@ -135,7 +152,9 @@ def write_yaml(path: Path, splits: Sequence[str], names: Sequence[str]) -> None:
     import yaml
 
     said: dict[str, Any] = {split: f"images/{split}" for split in splits}
-    path.write_text(
+    draft = path.with_suffix(".part")  # a set with half a file would be taken for whole
+    draft.write_text(
         yaml.safe_dump({**said, "names": dict(enumerate(names))}, sort_keys=False, allow_unicode=True),
         encoding="utf-8",
     )
+    draft.replace(path)

@@ -129,10 +129,12 @@ def fingerprint(path: str | Path) -> str:
         raise DataError(problems[0])
     digest = hashlib.sha256(path.read_bytes())
     root, sources = _sources(path, settings)
-    for places in sources.values():
+    for split, places in sources.items():
+        digest.update(split.encode())
         for picture in _pictures(places, root):
             label = labels.file_of(picture)
-            digest.update(f"{picture.name} {picture.stat().st_size if picture.is_file() else 0}".encode())
+            digest.update(os.fsencode(picture.name))
+            digest.update(str(picture.stat().st_size if picture.is_file() else 0).encode())
             digest.update(label.read_bytes() if label.is_file() else b"")
     return digest.hexdigest()
 
@@ -163,7 +165,7 @@ def _settings(path: Path, problems: list[str]) -> dict | None:
         return None
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         problems.append(f"{path} is not YAML in UTF-8 ({' '.join(str(error).split())}).")
         return None
     if (
@@ -239,11 +241,15 @@ def _pictures(places: list[Path], root: Path) -> list[Path]:
 
 def _listed(place: Path, root: Path) -> Iterator[Path]:
     """Yield the paths that a list has, seen from its own folder or from the set's, whichever has the picture."""
-    for line in place.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-        word = line.strip().replace("\\", "/")
+    for word in _lines(place):
         if Path(word).suffix.lower() in PICTURES:
             near, far = place.parent / word, root / word
             yield far if far.is_file() and not near.is_file() else near
+
+
+def _lines(place: Path) -> list[str]:
+    lines = place.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    return [line.strip().replace("\\", "/") for line in lines if line.strip()]
 
 
 def _check_split(report: Report, root: Path, split: str, places: list[Path]) -> None:
@@ -262,6 +268,11 @@ def _check_split(report: Report, root: Path, split: str, places: list[Path]) -> 
     for folder in places:
         if folder.is_dir():
             report.notes.extend(_uncounted(folder, pictures, root, split))
+        elif others := [line for line in _lines(folder) if Path(line).suffix.lower() not in PICTURES]:
+            report.notes.append(
+                f"`{split}`: {len(others)} lines of {folder.name} name no picture of a kind that is read, the first is "
+                f"{others[0]}."
+            )
     if not pictures:
         where = ", ".join(map(str, places))
         report.problems.insert(0, f"`{split}`: {where} holds no pictures ({', '.join(sorted(PICTURES))}).")

@@ -97,7 +97,7 @@ _SUPPORTED = (
     "On Keys & Locks, with backbones pretrained alike, the small detector with Mobile MQA names more colours than its"
     " stock twin, with every seed that was run."
 )
-_TRY = "It may help, for reasons that these tables cannot tell; train both, with several seeds, before you pay for it."
+_TRY = "Try plain convolutions of the same size as well, with several seeds, before you pay for attention."
 
 SUPPORT = Quiz(
     question="Which sentence do these tables support?",
@@ -120,12 +120,13 @@ PHOTOGRAPHS = Quiz(
     " What do the two data sets of this notebook suggest?",
     options={
         "Mobile MQA will help, because attention sees the whole picture.": "That is a guess at the cause. On Keys &"
-        " Locks the class cannot be read from the object; on the blood cells it can, and nothing there tells attention"
-        " from the parameters, the depth and the norms that the blocks bring as well.",
-        _TRY: "Yes. The blood cells show a difference and not its cause: an arm with as many parameters and no"
-        " attention is missing.",
-        "Mobile MQA cannot help, because nothing asks for a look across.": "The task does not ask for it. The recorded"
-        " runs on blood cells differ all the same, so 'cannot' says too much.",
+        " Locks the class cannot be read from the object; on the blood cells it can, and there convolutions in its"
+        " place, which see less, did better.",
+        _TRY: "Yes. On the blood cells the block without attention scores more than the one with it, with most seeds"
+        " and for less computing. Two sets are few, so try.",
+        "Mobile MQA cannot help, because nothing asks for a look across.": "On the blood cells nothing asks for it"
+        " either, and there the seeds do not agree whether it helps: a block brings more than its attention. 'Cannot'"
+        " says too much.",
     },
     right=_TRY,
 )

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from mqa_lib import checks
 from mqa_lib.experiments.records import read_runs, table
 from mqa_lib.experiments.runner import Broken, compare
 from mqa_lib.experiments.statistics import class_table, overview
@@ -17,6 +18,8 @@ def run(options: argparse.Namespace) -> int:
         _show(read_runs(options.what))
         return 0
     if options.nice:
+        if not hasattr(os, "nice"):
+            raise checks.refuse("--nice", "", "is not to be had on Windows", "Lower it in the Task Manager.")
         os.nice(19)
     where, code = (options.what, options.records, options.work), 0
     try:

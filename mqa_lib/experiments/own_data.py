@@ -1,33 +1,30 @@
 """A data set of the user's own in a grid: told apart by what is in it, and read whichever format it has."""
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 
 from mqa_lib import locking
-from mqa_lib.datasets import convert, yolo
-
-_SAID = {".json", ".txt", ".xml"}  # files of annotations and of splits
+from mqa_lib.datasets import coco, convert, voc, yolo
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return a SHA-256 of a data set's annotations and of its pictures' names and sizes.
+    """Return a SHA-256 of a data set's annotations and of its pictures' names and sizes, and of nothing else there.
 
     Raises:
         DataError: It is no data set in YOLO, VOC or COCO format.
     """
-    place = convert.found(path)
-    if convert.kind_of(path) == "yolo":
+    place, kind = convert.found(path), convert.kind_of(path)
+    if kind == "yolo":
         return yolo.fingerprint(place)
-    root = place if place.is_dir() else place.parent
-    root = root.parent if root.name.lower() == "annotations" else root  # the pictures lie beside it
+    root = place if place.is_dir() else place.parent.parent  # its pictures may lie beside its folder
     digest = hashlib.sha256()
-    for file in sorted(root.rglob("*")):
-        kind = file.suffix.lower()
-        if kind in yolo.PICTURES:
-            digest.update(f"{file.relative_to(root).as_posix()} {file.stat().st_size}".encode())
-        elif kind in _SAID and file.is_file():
-            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    for file in (voc if kind == "voc" else coco).sources(place):
+        digest.update(os.fsencode(file.relative_to(root).as_posix()))
+        digest.update(
+            str(file.stat().st_size).encode() if file.suffix.lower() in yolo.PICTURES else file.read_bytes()
+        )
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,7 @@ def _one_by_one(
         except OSError:  # a full disk, say, which would stop the others too
             raise
         except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # else its model and pictures stay in memory
             broken.append(error)
             say(f"{place}: {reason(error)}")
             continue

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,8 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import RANK, SETTINGS
 
 from mqa_lib import checks, locking, published
-from mqa_lib.datasets import convert, inspect, yolo
-from mqa_lib.rtdetr import article, colours
+from mqa_lib.datasets import inspect, yolo
+from mqa_lib.rtdetr import article, colours, own_set
 from mqa_lib.rtdetr.build import MODELS, content_of, load, quietly, source
 from mqa_lib.rtdetr.fit import check_variant
 from mqa_lib.rtdetr.recipe import Recipe, arguments, check_size
@@ -146,7 +145,8 @@ def train(
     check_size(recipe.imgsz)
     source(recipe.model)
     folder = Path(folder).absolute()
-    with _alone_in(folder):
+    own_set.check_apart(Path(data), folder)
+    with _alone_in(folder.resolve()):
         return _train_alone(recipe, data, folder, one_bar, after_epoch, stop_at_nan, backbones, options)
 
 
@@ -161,14 +161,15 @@ def _train_alone(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     origin = source(recipe.model)
-    read = _in_yolo_format(Path(data), folder / "data-as-yolo")
-    report = yolo.checked(read.path)
+    with own_set.in_yolo_format(Path(data), folder) as (read, settle):
+        report = yolo.checked(read.path)
+        record_file = folder / "record.json"
+        started = {"recipe": asdict(recipe), "data": own_set.card(Path(data), report, read.left_out)}
+        if record_file.exists():
+            _check_same_run(folder, read_record(record_file), started)
+        report = settle(report)
     for note in (*read.left_out, *inspect.duplicates(report)):
         print(f"{Path(data).name}: {note}", file=sys.stderr)
-    record_file = folder / "record.json"
-    started = {"recipe": asdict(recipe), "data": _data_card(Path(data), report, read.left_out)}
-    if record_file.exists():
-        _check_same_run(folder, read_record(record_file), started)
     provenance = {"commit": commit(), "machine": machine(_PACKAGES), "finished": False}
     recorder = _Recorder(record_file, {**started, **provenance, "epochs": []})
     if recorder.record["finished"]:
@@ -221,8 +222,11 @@ def read_record(path: Path) -> dict[str, Any]:
         ValueError: The file is cut off or is no record.
     """
     try:
-        return {"finished": False, **json.loads(path.read_text())}
-    except json.JSONDecodeError as error:
+        said = json.loads(path.read_text())
+        if not isinstance(said, dict) or not isinstance(said.get("epochs"), list):
+            raise ValueError("it has no epochs")
+        return {"finished": False, **said}
+    except ValueError as error:
         raise ValueError(
             f"`{path}` is not a run's record ({error}). Remove the folder and train again."
         ) from error
@@ -336,24 +340,6 @@ def _pretrained(
             pretrain.pretrain_once(recipe.model, path, backbones, recipe.seed, **wanted)
     record["pretraining"] = json.loads(path.with_suffix(".json").read_text())
     return path
-
-
-def _in_yolo_format(data: Path, place: Path) -> convert.Converted:
-    """Return a data set as YOLO has it, written to `place` if it is in another format."""
-    if not data.exists():
-        return convert.Converted(data)  # named where it is read
-    shutil.rmtree(place, ignore_errors=True)  # what the set held when it was last read may be gone from it
-    return convert.to_yolo(data, place)
-
-
-def _data_card(data: Path, report: yolo.Report, left_out: list[str]) -> dict[str, Any]:
-    file = report.path.parent / "card.json"
-    if file.exists():
-        return json.loads(file.read_text())
-    name = data.absolute().parent.name if data.name == "data.yaml" else data.stem
-    said = {"name": name, "pictures": dict(report.pictures), "classes": list(report.names.values())}
-    said["fingerprint"] = yolo.fingerprint(report.path)
-    return {**said, "left out": left_out} if left_out else said
 
 
 def _check_same_run(folder: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:

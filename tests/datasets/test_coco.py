@@ -237,6 +237,35 @@ def test_a_file_in_a_folder_annotations_has_its_pictures_beside_that_however_it_
     assert labels(tmp_path / "out", "train", "7") == ["1 0.375000 0.375000 0.250000 0.250000"]
 
 
+def test_linked_pictures_are_found_and_those_that_a_training_wrote_are_not(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    (root / "train2017").rename(tmp_path / "elsewhere")
+    (root / "train2017").symlink_to(tmp_path / "elsewhere")
+    (root / "val2017/again").symlink_to(root)  # goes round in a circle
+    first = yolo.checked(convert.to_yolo(root, root / "runs/x/data-as-yolo").path)
+    stale = root / "runs/x/data-as-yolo/images/train/7.png"
+    stale.unlink()  # else the picture that it is linked to would change
+    Image.new("RGB", (40, 20), (200, 0, 0)).save(stale)
+    again = yolo.checked(convert.to_yolo(root, tmp_path / "out").path)
+    assert first.pictures == again.pictures == {"train": 1, "val": 1}
+    assert Image.open(tmp_path / "out/images/train/7.png").getpixel((0, 0)) == (7, 0, 0)
+
+
+def test_a_picture_that_may_be_two_is_named_and_one_of_the_very_name_is_taken(tmp_path):
+    root = write_coco(tmp_path / "coco")
+    for folder in ("a", "b"):
+        (root / folder).mkdir()
+        shutil.copy(root / "train2017/7.png", root / folder / "7.png")
+    (root / "train2017/7.png").unlink()
+    with pytest.raises(
+        yolo.DataError, match=r"train: the picture 7\.png may be a/7\.png or b/7\.png\. Name its"
+    ):
+        convert.to_yolo(root, tmp_path / "out")
+    Image.new("RGB", (40, 20), (99, 0, 0)).save(root / "7.png")
+    convert.to_yolo(root, tmp_path / "out")
+    assert Image.open(tmp_path / "out/images/train/7.png").getpixel((0, 0)) == (99, 0, 0)
+
+
 def test_classes_of_coco_are_in_the_order_of_their_numbers(tmp_path):
     """As text 10 would come before 9."""
     root = write_coco(tmp_path / "coco")
@@ -274,6 +303,10 @@ COCO = [
     (
         lambda said: said["annotations"][0].update(bbox=["1", 2, 3, 4]),
         r"entry 1 of its annotations has the bbox \['1', 2, 3, 4\], which is not four",
+    ),
+    (
+        lambda said: said["annotations"][0].update(bbox=[1, 2, 3, 10**400]),
+        r"entry 1 of its annotations has the bbox \[1, 2, 3, 10+\], which is not four numbers",
     ),
     (
         lambda said: said["annotations"][0].update(image_id=[7]),

@@ -5,7 +5,7 @@ from PIL import Image
 
 from mqa_lib.datasets import convert, yolo
 from mqa_lib.datasets.inspect import inspect
-from mqa_lib.datasets.written import with_val
+from mqa_lib.datasets.written import split_named, with_val
 from tests.datasets.coco import write_coco
 from tests.datasets.voc import write_voc
 
@@ -37,6 +37,14 @@ def test_what_is_cut_is_not_tested_on_and_nothing_is_cut_of_nothing():
     parts = with_val({"test": ["a", "b"]}, str, [])
     assert parts.keys() == {"train", "val"} and sorted(parts["train"] + parts["val"]) == ["a", "b"]
     assert with_val({}, str, []) == {"train": [], "val": []}
+
+
+SPLITS = {"train2017": "train", "instances_val2017": "val", "Valid": "val", "my-test": "test", "eval": "val"}
+
+
+@pytest.mark.parametrize("name", [*SPLITS, "latest", "interval", "contest", "all"])
+def test_a_split_is_what_a_word_of_the_name_says(name):
+    assert split_named(name) == SPLITS.get(name, "")
 
 
 def write_yolo(root, name="data.yaml"):

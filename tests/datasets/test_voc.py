@@ -157,6 +157,53 @@ def test_a_set_of_voc_is_found_among_other_folders(tmp_path):
     assert convert.found(tmp_path / "devkit") == root
 
 
+def test_of_several_sets_of_voc_none_is_dropped(tmp_path):
+    for split in ("train", "valid"):
+        write_voc(tmp_path / "set" / split)
+    with pytest.raises(
+        yolo.DataError, match=r"set holds several sets of VOC \(train, valid\)\. Give the path"
+    ):
+        convert.found(tmp_path / "set")
+
+
+def test_a_box_that_begins_outside_comes_out_as_one(tmp_path):
+    root = write_voc(tmp_path / "voc")
+    file = root / "Annotations/b.xml"
+    file.write_text(file.read_text().replace("<xmin>5<", "<xmin>-30<"))
+    problem = yolo.validate(convert.to_yolo(root, tmp_path / "out").path).problems[-1]
+    assert problem.startswith("labels/val/b.txt, line 1: box") and "lies outside" in problem
+
+
+def test_a_name_that_is_listed_twice_counts_once(tmp_path):
+    root = write_voc(tmp_path / "voc")
+    shutil.rmtree(root / "ImageSets/Main")
+    (root / "ImageSets/Main").mkdir()
+    (root / "ImageSets/Main/train.txt").write_text("a\nb\na\nb\n")
+    converted = convert.to_yolo(root, tmp_path / "out")
+    assert yolo.checked(converted.path).pictures == {"train": 1, "val": 1}
+    assert any("1 of the 2 pictures of `train`" in said for said in converted.left_out)
+
+
+def test_pictures_that_are_relative_links_are_written(tmp_path):
+    """git-annex and DVC keep pictures elsewhere."""
+    root = write_voc(tmp_path / "voc")
+    (root / "store").mkdir()
+    for picture in sorted((root / "JPEGImages").iterdir()):
+        picture.rename(root / "store" / picture.name)
+        picture.symlink_to(f"../store/{picture.name}")
+    assert yolo.checked(convert.to_yolo(root, tmp_path / "out").path).pictures["train"] == 1
+
+
+def test_a_set_that_was_not_written_to_its_end_has_no_settings(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("mqa_lib.datasets.written.Path.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        convert.to_yolo(write_voc(tmp_path / "voc"), tmp_path / "out")
+    assert not (tmp_path / "out/data.yaml").exists()
+
+
 def test_xml_that_is_no_annotation_makes_no_set(tmp_path):
     (tmp_path / "project.xml").write_text("<project/>")
     with pytest.raises(yolo.DataError, match="is no data set"):
@@ -174,6 +221,10 @@ def damage_box(root):
 def be_a_folder(root):
     (root / "Annotations/b.xml").unlink()
     (root / "Annotations/b.xml").mkdir()
+
+
+def say_an_encoding_that_nobody_knows(root):
+    (root / "Annotations/b.xml").write_text('<?xml version="1.0" encoding="klingon"?><annotation/>')
 
 
 def lose_picture(root):
@@ -206,6 +257,7 @@ DAMAGE = [
     (list_too_many, r"val\.txt names z, which has no annotation"),
     (list_in_latin_1, r"val\.txt is not text in UTF-8 .*Save it as such"),
     (be_a_folder, r"b\.xml cannot be read as an annotation of VOC \(.*directory"),
+    (say_an_encoding_that_nobody_knows, r"b\.xml cannot be read as an annotation of VOC .*encoding"),
     (say("nan"), r"b\.xml cannot be read .*its size is nanx20 pixels"),
     (say(0), r"b\.xml cannot be read .*its size is 0x20 pixels\). Mend or remove it"),
     (say(80), r"b\.xml says that b\.jpg is 80x20 pixels, and it is 40x20, so all its boxes .*Mend the size"),

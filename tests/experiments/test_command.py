@@ -34,6 +34,12 @@ def test_every_option_is_handed_on_to_the_grid(tmp_path, handed_on, suffix):
     ]
 
 
+def test_where_the_system_knows_no_niceness_that_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.delattr(os, "nice")
+    assert main(["compare", str(write_grid(tmp_path)), "--nice"]) == 2
+    assert "--nice" in capsys.readouterr().err
+
+
 def keep(folder, name, **more):
     score = {"mAP50": 0.5, "mAP50-95": 0.25, "classes": {"cat": {"mAP50": 0.5, "mAP50-95": 0.25}}}
     said = {

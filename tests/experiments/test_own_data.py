@@ -7,9 +7,10 @@ import yaml
 
 from mqa_lib.datasets.yolo import DataError
 from mqa_lib.experiments import compare, read_grid
+from mqa_lib.experiments.own_data import fingerprint
 from tests.datasets.test_convert import write_yolo
 from tests.datasets.voc import write_voc
-from tests.experiments.stub import GRID, epoch, write_grid
+from tests.experiments.stub import GRID, epoch, training, write_grid
 
 
 def write_coco(root):
@@ -69,6 +70,33 @@ def test_a_set_that_was_changed_gives_its_runs_other_names(tmp_path, write, file
     changed = own / file
     changed.write_text(changed.read_text().replace(old, new, 1))
     assert not set(before) & {run.name for run in read_grid(grid).runs}
+
+
+@pytest.mark.parametrize("write", [write_voc, write_coco])
+def test_what_is_no_part_of_a_set_gives_its_runs_no_other_names(tmp_path, write):
+    """A grid that lies in the set writes its own records and data there."""
+    own = write(tmp_path / "birds")
+    first = fingerprint(own)
+    (own / "notes.txt").write_text("nice")
+    compare(
+        write_grid(own, of(".")),
+        own / "records",
+        own / "work",
+        together=True,
+        train=training(),
+        say=lambda _: None,
+    )
+    assert fingerprint(own) == first
+
+
+def test_linked_annotations_count(tmp_path):
+    own = write_voc(tmp_path / "birds")
+    (own / "Annotations").rename(tmp_path / "store")
+    (own / "Annotations").symlink_to(tmp_path / "store")
+    first = fingerprint(own)
+    file = tmp_path / "store/a.xml"
+    file.write_text(file.read_text().replace("<xmax>40<", "<xmax>39<"))
+    assert fingerprint(own) != first
 
 
 def test_a_picture_of_other_content_gives_other_names_and_the_set_is_written_anew(tmp_path, capsys):

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -178,6 +179,23 @@ def test_a_run_that_ends_in_an_error_leaves_no_record_and_keeps_no_other_from_be
     )
     monkeypatch.setattr(runner, "_train", training())
     assert main(command) == 0 and len(kept(file)) == 4
+
+
+def test_what_a_broken_run_had_in_memory_is_let_go(tmp_path):
+    alive, counts = [], []
+
+    class Large:
+        pass
+
+    def torn(*_, **__):
+        counts.append(sum(one() is not None for one in alive))
+        large = Large()
+        alive.append(weakref.ref(large))
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(runner.Broken):
+        run(write_grid(tmp_path), train=torn)
+    assert counts == [0] * 4
 
 
 def test_data_that_are_not_fit_are_refused_before_the_first_run_of_any_arm(tmp_path):

@@ -1,5 +1,6 @@
 """A grid can be stopped anywhere and gone on with, on one machine or on many; every run leaves one record."""
 
+import errno
 import functools
 import json
 import os
@@ -299,3 +300,16 @@ def test_the_runs_of_a_grid_are_those_of_its_records(tmp_path):
     file = write_grid(tmp_path)
     run(file)
     assert sorted(kept(file)) == sorted(one.name for one in read_grid(file).runs)
+
+
+def test_a_disk_without_locks_is_not_taken_for_somebody_at_work(tmp_path, monkeypatch):
+    def refuses(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locking, "_take", refuses)
+    with (
+        pytest.raises(OSError, match=r"has no locks\. Use a folder on another") as caught,
+        locking.hold(tmp_path / "x"),
+    ):
+        pass
+    assert not isinstance(caught.value, locking.Busy)

@@ -319,6 +319,24 @@ def test_settings_and_a_digit_of_a_label_are_in_the_fingerprint(data):
     assert len(seen | {yolo.fingerprint(data)}) == 3
 
 
+def test_a_picture_that_goes_to_another_split_is_in_the_fingerprint(data):
+    first = yolo.fingerprint(data)
+    for folder, suffix in (("images", "png"), ("labels", "txt")):
+        for number in (1, 0):  # the last of train becomes the first of val, and all names stay in their order
+            (data / f"{folder}/val/00000{number}.{suffix}").rename(
+                data / f"{folder}/val/00000{number + 4}.{suffix}"
+            )
+        (data / f"{folder}/train/000003.{suffix}").rename(data / f"{folder}/val/000003.{suffix}")
+    assert yolo.fingerprint(data) != first
+
+
+def test_lines_of_a_list_that_are_no_pictures_are_noted(data):
+    lists(data, "images/train/000000.png\nimages/train/000001.heic\nimages/train\n")
+    assert yolo.checked(data).notes == [
+        "`train`: 2 lines of train.txt name no picture of a kind that is read, the first is images/train/000001.heic."
+    ]
+
+
 def test_what_a_list_has_is_in_the_fingerprint(data):
     lists(data, "images/train/000000.png\n")
     first = yolo.fingerprint(data)
