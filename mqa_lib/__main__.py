@@ -368,6 +368,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
+    except RecursionError:
+        if os.environ.get("MQA_TRACEBACK"):
+            raise
+        said = "A file is nested too deeply, or a part of it holds itself. Write it out without anchors (& and *)."
+        print(said, file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         if os.environ.get("MQA_TRACEBACK"):
             raise

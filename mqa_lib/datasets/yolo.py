@@ -5,6 +5,7 @@ several of these; beside every folder `images` a folder `labels` with a text fil
 object: class, centre x, centre y, width, height, the last four as shares of the picture.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -117,7 +118,7 @@ def validate(path: str | Path) -> Report:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return a SHA-256 of a data set's settings, its labels, and the names and sizes of its pictures.
+    """Return a SHA-256 of a data set's settings, its labels, and the names and sizes of its pictures (JPEG: sides).
 
     Raises:
         DataError: The settings cannot be read.
@@ -134,9 +135,23 @@ def fingerprint(path: str | Path) -> str:
         for picture in _pictures(places, root):
             label = labels.file_of(picture)
             digest.update(os.fsencode(picture.name))
-            digest.update(str(picture.stat().st_size if picture.is_file() else 0).encode())
+            digest.update(str(_size(picture)).encode())
             digest.update(label.read_bytes() if label.is_file() else b"")
     return digest.hexdigest()
+
+
+def _size(picture: Path) -> int | tuple[int, ...]:
+    """Return the bytes of a picture, and of a JPEG its sides.
+
+    A JPEG with more behind its end, as phones write them, ultralytics writes anew when it trains on it, and turned as
+    its camera notes.
+    """
+    from PIL import Image
+
+    if picture.suffix.lower() in (".jpg", ".jpeg"):
+        with contextlib.suppress(*unreadable()), Image.open(picture) as image:
+            return tuple(sorted(image.size))
+    return picture.stat().st_size if picture.is_file() else 0
 
 
 def write_resolved(report: Report, path: str | Path) -> Path:

@@ -68,6 +68,12 @@ def test_stopping_a_command_is_one_sentence_and_the_shells_own_exit_code(monkeyp
     assert capsys.readouterr().err == "Stopped. The same command goes on with a training or a grid.\n"
 
 
+def test_a_grid_that_holds_itself_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "grid.yaml").write_text("data: &a {path: *a}\nschedule: {}\nseeds: [0]\narms: {}\n")
+    assert main(["compare", str(tmp_path / "grid.yaml")]) == 2
+    assert "a part of it holds itself" in capsys.readouterr().err
+
+
 def test_comparing_prints_the_bundled_runs(capsys):
     assert main(["compare", str(DATA / "runs/keys-and-locks")]) == 0
     runs, medians = capsys.readouterr().out.split(

@@ -330,6 +330,24 @@ def test_a_picture_that_goes_to_another_split_is_in_the_fingerprint(data):
     assert yolo.fingerprint(data) != first
 
 
+def test_a_jpeg_that_ultralytics_writes_anew_leaves_the_fingerprint(data):
+    """A phone held upright, and bytes of its own behind the picture's end."""
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    picture, note = data / "images/train/000001.jpg", Image.Exif()
+    note[274] = 6
+    Image.open(picture.with_suffix(".png")).crop((0, 0, 128, 96)).save(picture, exif=note)
+    picture.with_suffix(".png").unlink()
+    picture.write_bytes(picture.read_bytes() + b"a phone's own")
+    first, written = yolo.fingerprint(data), picture.read_bytes()
+    settings = check_det_dataset(str(data / "data.yaml"))
+    YOLODataset(img_path=settings["train"], data=settings, augment=False)
+    assert picture.read_bytes() != written and yolo.fingerprint(data) == first
+    Image.new("RGB", (64, 64)).save(picture)
+    assert yolo.fingerprint(data) != first
+
+
 def test_lines_of_a_list_that_are_no_pictures_are_noted(data):
     lists(data, "images/train/000000.png\nimages/train/000001.heic\nimages/train\n")
     assert yolo.checked(data).notes == [
