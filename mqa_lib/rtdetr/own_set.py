@@ -22,8 +22,12 @@ def check_apart(data: Path, folder: Path) -> None:
         ValueError: The data lie in the folder, or where it keeps what it wrote of others.
     """
     place, there = folder.resolve(), data.resolve()
-    holder = there.parent if there.is_file() else there
-    if place == holder or there.is_relative_to(place / _WRITTEN):
+    holders = {there.parent if there.is_file() else there}
+    with contextlib.suppress(yolo.DataError):  # that is told where the data are read
+        read = convert.found(data).resolve()  # further in, where folders lie on top
+        holders.add(read.parent if read.is_file() else read)
+    holders |= {holder.parent for holder in holders if holder.name.lower() == "annotations"}
+    if place in holders or there.is_relative_to(place / _WRITTEN):
         raise checks.refuse("folder", folder, f"holds the data ({data})", "Train into another folder.")
 
 

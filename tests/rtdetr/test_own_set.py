@@ -27,6 +27,15 @@ def test_a_folder_that_holds_the_data_is_refused(tmp_path, said):
     own_set.check_apart(root, tmp_path)
 
 
+def test_a_folder_further_in_that_is_read_is_refused_and_so_is_that_above_annotations(tmp_path):
+    inner = write_voc(tmp_path / "set/VOC2007")
+    coco = write_coco(tmp_path / "coco")
+    for data, folder in ((tmp_path / "set", inner), (coco / "annotations/instances_val2017.json", coco)):
+        with pytest.raises(ValueError, match="holds the data"):
+            own_set.check_apart(data, folder)
+    own_set.check_apart(tmp_path / "nothing", tmp_path / "run")
+
+
 def test_a_linked_folder_is_the_one_it_leads_to(tmp_path):
     root = write_voc(tmp_path / "set")
     (tmp_path / "link").symlink_to(root)
