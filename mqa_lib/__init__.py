@@ -16,7 +16,15 @@ The map of the library, from the inside out::
 """
 
 from mqa_lib.attention import MobileMQA, MultiHeadAttention2d
-from mqa_lib.blocks import DropPath, LayerScale2d, MobileMQABlock
+from mqa_lib.blocks import DropPath, LayerScale2d, MobileMQABlock, MultiHeadBlock
 
 __version__ = "0.1.0"
-__all__ = ["DropPath", "LayerScale2d", "MobileMQA", "MobileMQABlock", "MultiHeadAttention2d", "__version__"]
+__all__ = [
+    "DropPath",
+    "LayerScale2d",
+    "MobileMQA",
+    "MobileMQABlock",
+    "MultiHeadAttention2d",
+    "MultiHeadBlock",
+    "__version__",
+]

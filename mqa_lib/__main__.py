@@ -87,6 +87,8 @@ def _compare(options: argparse.Namespace, _: Sequence[str]) -> int:
 def _probe(options: argparse.Namespace, _: Sequence[str]) -> int:
     import json
 
+    import torch
+
     from mqa_lib import probe, timing
 
     path: Path = options.output
@@ -95,12 +97,20 @@ def _probe(options: argparse.Namespace, _: Sequence[str]) -> int:
             print(written, flush=True)
         return 0
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    for row in probe.seed_table(options.seeds, options.steps, done=rows):
-        rows.append({**row, "commit": timing.commit()})
-        record = {"made by": "python -m mqa_lib probe", "machine": timing.machine(), "rows": rows}
+    # one thread, so that two grids can share a small machine and the seconds mean the same on each
+    torch.set_num_threads(1)
+    for row in probe.ablation(options.grid, done=rows):
+        rows.append({**row, "commit": timing.commit(), "cpu": timing.machine()["cpu"]})
+        record = {
+            "made by": f"python -m mqa_lib probe {options.grid}",
+            "machine": timing.machine(),
+            "rows": rows,
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n")
-        print(row, flush=True)
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps(record) + "\n")
+        draft.replace(path)
+        print({key: value for key, value in row.items() if key != "curve"}, flush=True)
     return 0
 
 
@@ -318,13 +328,14 @@ def _parser() -> argparse.ArgumentParser:
     explore.add_argument("--weights-are", help="one sentence: trained on what")
     explore.add_argument("--layer", help="the only attention layer to show")
     explore.add_argument("--fixed", action="store_true", help="fixed pictures only: a page without a script")
-    seeds = command("probe", _probe, "Train the probe over several seeds and record how many locks it names.")
-    seeds.add_argument("--seeds", type=int, default=5)
-    seeds.add_argument("--steps", type=int, default=200)
-    seeds.add_argument(
+    ablation = command(
+        "probe", _probe, "Train the probe over an ablation's arms and seeds; goes on where it stopped."
+    )
+    ablation.add_argument("grid", type=Path, nargs="?", default=Path("data/experiments/probe.yaml"))
+    ablation.add_argument(
         "--weights", action="store_true", help="instead, train and keep the probes of strides 1, 2 and 4"
     )
-    seeds.add_argument("-o", "--output", type=Path, default=Path("data/probe/seeds.json"))
+    ablation.add_argument("-o", "--output", type=Path, default=Path("data/probe/ablation.json"))
     costs = command("costs", _costs, "Measure what every RT-DETR variant costs beside its stock model.")
     costs.add_argument("--variants", nargs="+", metavar="NAME", help="names of models; all if not given")
     costs.add_argument("--rounds", type=int, default=15, help="rounds of the latency (default: 15)")

@@ -226,6 +226,9 @@ class MultiHeadAttention2d(nn.Module):
         self.key = nn.Conv2d(dim, num_heads * self.key_dim, 1, bias=False)
         self.value = nn.Conv2d(dim, num_heads * self.value_dim, 1, bias=False)
         self.output = nn.Conv2d(num_heads * self.value_dim, dim, 1, bias=False)
+        # as in Mobile MQA, so that a comparison of the two starts alike
+        for projection in (self.query, self.key, self.value, self.output):
+            nn.init.xavier_uniform_(projection.weight)
 
     def forward(
         self, x: Float[Tensor, "batch {self.dim} height width"]

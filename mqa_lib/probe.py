@@ -5,12 +5,11 @@ attention layer lets cells read each other, and one 1×1 convolution names a col
 judged only at the cells where locks lie: which colour has the key of the same shape?
 """
 
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from mqa_lib import checks, cost, timing
-from mqa_lib.attention import MobileMQA
+from mqa_lib.attention import MobileMQA, MultiHeadAttention2d
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.datasets.keys_and_locks import Scene
 
@@ -33,7 +32,8 @@ STEP = (
     12  # centres lie on the grid of keys at kv_stride 2; anywhere else, so small a network learns far slower
 )
 CHANCE = 1 / len(keys_and_locks.COLOURS)
-ATTENTION = ("none", "mobile-mqa", "article")
+ATTENTION = ("none", "convolutions", "multi-head", "mobile-mqa", "article")
+_CONTROL_DIM = 19
 STRIDES = (1, 2, 4)  # of the keys and values of the probes that are bundled
 WEIGHTS = Path(__file__).parents[1] / "data" / "probe"
 REACH = 9  # pixels from the middle of a shape within which a key's centre counts as lying on it
@@ -75,14 +75,16 @@ class Probe(nn.Module):
     """Name a colour for every 6×6-pixel cell of a picture; with attention, cells may read each other.
 
     Args:
-        attention: `none`, `mobile-mqa`, or `article` (the layer as published, in the same place).
-        kv_stride: Down-sampling of keys and values; only Mobile MQA has it.
+        attention: What lets cells read each other: `none`, `convolutions` (two, with as many parameters as Mobile MQA),
+            `multi-head`, `mobile-mqa`, or `article` (the layer as published, in the same place).
+        kv_stride: Down-sampling of keys and values; only Mobile MQA has it. With 1 it is multi-query attention.
         dim: Channels of the map.
         num_heads: Query heads.
         key_dim: Channels of each head.
+        defects: Of the article's layer, the names of those that it has, such as `["SCALE"]`; all if not given.
 
     Raises:
-        ValueError: `attention` is not known, or a size is smaller than 1.
+        ValueError: `attention` or a defect is not known, or a size is smaller than 1.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Probe(nn.Module):
         dim: int = 64,
         num_heads: int = 4,
         key_dim: int = 32,
+        defects: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.attention = checks.one_of("attention", attention, ATTENTION)
@@ -105,10 +108,20 @@ class Probe(nn.Module):
             self.attn: nn.Module | None = MobileMQA(
                 dim, num_heads=num_heads, key_dim=key_dim, value_dim=key_dim, kv_stride=kv_stride
             )
+        elif attention == "multi-head":
+            self.attn = MultiHeadAttention2d(dim, num_heads, key_dim, key_dim)
+        elif attention == "convolutions":
+            # 19 channels make as many parameters as Mobile MQA has at kv_stride 2
+            self.attn = nn.Sequential(
+                *_convolution(dim, _CONTROL_DIM, 1), nn.Conv2d(_CONTROL_DIM, dim, 3, 1, 1)
+            )
         elif attention == "article":
-            from mqa_lib.published import PublishedMQA
+            from mqa_lib.published import ALL, NONE, Defect, PublishedMQA
 
-            self.attn = PublishedMQA(dim, num_heads=num_heads, key_dim=key_dim)
+            made = ALL if defects is None else NONE
+            for name in defects or ():
+                made |= Defect[checks.one_of("defects", name, Defect.__members__)]
+            self.attn = PublishedMQA(dim, num_heads=num_heads, key_dim=key_dim, defects=made)
         else:
             self.attn = None
         self.head = nn.Conv2d(dim, len(keys_and_locks.COLOURS), 1)
@@ -118,7 +131,8 @@ class Probe(nn.Module):
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch colours rows columns"]:
         """Return a score for every colour and cell of pictures with values from 0 to 1."""
-        features = self.stem(x - 0.5)
+        # on a CPU convolutions are a quarter faster when the channels of a pixel lie together
+        features = self.stem((x - 0.5).contiguous(memory_format=torch.channels_last))
         if self.attn is not None:
             features = features + self.attn(self.norm(features))
         return self.head(features.relu())
@@ -182,6 +196,7 @@ def train(
     every: int = 25,
     watch: Callable[[Progress], object] | None = None,
     step: int = STEP,
+    **layer: Any,
 ) -> Probe:
     """Return a probe trained with AdamW and a one-cycle schedule, its progress in `history`.
 
@@ -196,6 +211,7 @@ def train(
         every: Steps between two measurements.
         watch: Called with every measurement, for a chart that grows.
         step: Grid of the shapes' centres in pixels, see `draw`; 1 puts them anywhere.
+        **layer: Further arguments of `Probe`, such as `num_heads`.
 
     Raises:
         ValueError: `attention` is not known, or a number is smaller than 1.
@@ -206,7 +222,7 @@ def train(
     validation = draw(256, seed=10_000, split="val", step=step)
     pool = draw(checks.positive("pictures", pictures), seed, step=step)
     torch.manual_seed(seed)
-    probe = Probe(attention, kv_stride)
+    probe = Probe(attention, kv_stride, **layer)
     optimiser = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, learning_rate, total_steps=steps, pct_start=0.25
@@ -229,24 +245,53 @@ def train(
     return probe.eval()
 
 
-KINDS = (
-    ("none", 1, STEP),
-    ("mobile-mqa", 1, STEP),
-    ("mobile-mqa", 2, STEP),
-    ("mobile-mqa", 2, 1),
-    ("article", 1, STEP),
-)
+def read_arms(grid: str | Path) -> dict[str, dict[str, Any]]:
+    """Return the arguments of `train` for each arm of an ablation's file, seeds apart: `{"seeds": [0, 1], ...}`.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It has other entries than `train`, `seeds` and `arms`, or an arm builds no probe.
+    """
+    import yaml
+
+    content = yaml.safe_load(Path(grid).read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.keys() != {"train", "seeds", "arms"}:
+        raise checks.refuse(
+            "grid", grid, "must have `train`, `seeds` and `arms`", "See data/experiments/probe.yaml."
+        )
+    arms = {
+        name: {**content["train"], **arm, "seeds": content["seeds"]} for name, arm in content["arms"].items()
+    }
+    for arm in content["arms"].values():
+        Probe(**arm)
+    return arms
 
 
-def seed_table(
-    seeds: int = 5, steps: int = 200, done: Sequence[dict[str, object]] = ()
-) -> Iterator[dict[str, object]]:
-    """Return an iterator over one row for each of `KINDS` (attention, kv_stride, grid) and seed that is not `done`."""
-    for (attention, kv_stride, step), seed in itertools.product(KINDS, range(seeds)):
-        case = {"attention": attention, "kv_stride": kv_stride, "step": step, "seed": seed, "steps": steps}
-        if not any(case.items() <= row.items() for row in done):
-            last = train(attention, kv_stride, seed, steps, step=step).history[-1]
-            yield case | {"accuracy": last.accuracy, "seconds": round(last.seconds, 1)}
+def ablation(grid: str | Path, done: Sequence[dict[str, Any]] = ()) -> Iterator[dict[str, Any]]:
+    """Return an iterator over one row for each arm and seed of a grid that is not in `done`, seed by seed.
+
+    A row has the arm's arguments, `accuracy` and `loss` at the end, `curve` (steps and accuracy on the way), the
+    parameters of the layer and the seconds of computing.
+
+    Raises:
+        FileNotFoundError, ValueError: As `read_arms`.
+    """
+    arms = read_arms(grid)
+    for seed in sorted({seed for arm in arms.values() for seed in arm["seeds"]}):
+        for name, arm in arms.items():
+            case = {"arm": name, "seed": seed, **{key: value for key, value in arm.items() if key != "seeds"}}
+            if seed not in arm["seeds"] or any(case.items() <= row.items() for row in done):
+                continue
+            start = process_time()
+            trained = train(every=50, **{key: value for key, value in case.items() if key != "arm"})
+            last = trained.history[-1]
+            yield case | {
+                "accuracy": last.accuracy,
+                "loss": round(last.loss, 5),
+                "parameters": sum(p.numel() for p in trained.attn.parameters()) if trained.attn else 0,
+                "cpu_seconds": round(process_time() - start, 1),
+                "curve": [[each.step, round(each.accuracy, 4)] for each in trained.history],
+            }
 
 
 @torch.no_grad()

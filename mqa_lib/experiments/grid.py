@@ -142,12 +142,15 @@ def _runs(arms: Mapping[str, dict[str, Any]], home: Path) -> Iterator[Run]:
     _check_known(arms)
     contents = {name: _content(name, home) for said in arms.values() for name in said["variants"]}
     data = {arm: _data(said.get("data"), home) for arm, said in arms.items()}
+    defaults = _settable()
     for arm, said in arms.items():
         for seed in said["seeds"]:
             for name in said["variants"]:
                 model = name if Path(name).suffix == "" else str((home / name).absolute())
                 recipe = asdict(Recipe(model, seed, **said["schedule"]))
-                known = {**recipe, "model": contents[name]}
+                # What stands at its default is left out: a recipe can get a new entry, and runs keep their names.
+                known = {key: value for key, value in recipe.items() if value != defaults.get(key)}
+                known["model"] = contents[name]
                 decides = json.dumps([known, data[arm][1]], sort_keys=True, default=str)
                 identity = hashlib.sha256(decides.encode()).hexdigest()[:8]
                 yield Run(said.get("as", arm), recipe, data[arm][0], identity)
@@ -218,7 +221,7 @@ def _check_schedule(schedule: dict[str, Any]) -> None:
                 raise checks.refuse(
                     key, value, "must be true or false", "Write one of the two, without quotes."
                 )
-        elif key == "lr0":
+        elif key in ("lr0", "lrf", "stop_at"):
             if not number or not 0 < value <= 1:
                 way_out = "Write it as 0.0005; YAML takes 5e-4 for a word."
                 raise checks.refuse(key, value, "must be a number above 0 and at most 1", way_out)

@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ultralytics import RTDETR
+from ultralytics import RTDETR, YOLO
 from ultralytics.nn import tasks
 from ultralytics.utils import LOGGER
 from ultralytics.utils.callbacks.base import default_callbacks
 
 from mqa_lib import checks
-from mqa_lib.blocks import MobileMQABlock
+from mqa_lib.blocks import MobileMQABlock, MultiHeadBlock
 from mqa_lib.rtdetr import activation, article, encoder, fit
 
 _FOLDER = Path(__file__).parent / "models"
 MODELS: dict[str, Path] = {file.stem: file for file in sorted(_FOLDER.glob("*.yaml"))}
+_BLOCKS = (MobileMQABlock, MultiHeadBlock)
 # What stands for a class of ultralytics that its reader of model files knows by identity, and for which.
 _STANDS_FOR: dict[str, tuple[type, str]] = {
     "ResNetLayer_MQA": (article.ResNetLayer_MQA, "ResNetLayer"),
@@ -38,7 +39,8 @@ def register() -> None:
     The rows of such a file are tried out at once: what does not fit is said before any training. And whatever
     ultralytics trains from now on brings `travels_along` with it, so that its processes on other GPUs know us too.
     """
-    tasks.MobileMQABlock = MobileMQABlock
+    for block in _BLOCKS:
+        setattr(tasks, block.__name__, block)
     for name, (layer, _) in _STANDS_FOR.items():
         setattr(tasks, name, layer)
     if not hasattr(tasks.parse_model, "reads_our_layers"):
@@ -58,7 +60,7 @@ def _reading_our_layers(parse_model: Callable[..., Any]) -> Callable[..., Any]:
         written = [[*row[:3], list(row[3])] for part in fit.PARTS for row in d[part]]
         named = {row[2] for row in written}
         ours = named & _STANDS_FOR.keys()
-        if not ours and "MobileMQABlock" not in named and activation.KEY not in d:
+        if not ours and not named & {block.__name__ for block in _BLOCKS} and activation.KEY not in d:
             return parse_model(d, ch, verbose)
         with _standing_for(ours, named):
             network, save = parse_model(d, ch, verbose)
@@ -108,15 +110,15 @@ def quietly() -> Iterator[None]:
         LOGGER.setLevel(before)
 
 
-def load(model: str | Path) -> RTDETR:
-    """Return an ultralytics `RTDETR` by the name of a model of ours, or from a file.
+def load(model: str | Path) -> RTDETR | YOLO:
+    """Return an ultralytics `RTDETR` or `YOLO` by the name of a model of ours, or from a file.
 
     Args:
         model: A name in `MODELS` such as `rtdetr-nano-mobile-mqa`, a model file (.yaml), a checkpoint of ultralytics
             (.pt), or weights that `save_weights` wrote (.safetensors, with their card beside them).
 
     Raises:
-        ValueError: The name is not known, the file is of another kind, broken or no RT-DETR's, or the rows of a model
+        ValueError: The name is not known, the file is of another kind, broken or no detector's, or the rows of a model
             file do not fit each other or name a layer that is not known.
         FileNotFoundError: The file does not exist.
     """
@@ -128,21 +130,27 @@ def load(model: str | Path) -> RTDETR:
         return load_weights(path)
     if path.suffix == ".pt":
         return _checkpoint(path)
-    fit.read("model", path)
-    return RTDETR(str(path))
+    rows = fit.read("model", path)[1]
+    return _facade(rows["head"][-1][2])(str(path))
 
 
-def _checkpoint(path: Path) -> RTDETR:
+def _facade(head: str) -> type[RTDETR] | type[YOLO]:
+    """Return ultralytics' class for a model, by the layer in its last row."""
+    return RTDETR if head == "RTDETRDecoder" else YOLO
+
+
+def _checkpoint(path: Path) -> RTDETR | YOLO:
     try:
-        model = RTDETR(str(path))
+        # turns itself into an `RTDETR` where the file holds one
+        model = YOLO(str(path))
     # torch, pickle and ultralytics each have errors of their own for each way in which a file can be broken
     except Exception as error:
         said = str(error).splitlines()
         rule = f"cannot be read as a checkpoint of ultralytics ({said[0] if said else type(error).__name__})"
         way_out = "Fetch or save it again; a file of weights alone has to be put into a model first."
         raise checks.refuse("model", path, rule, way_out) from error
-    if not isinstance(model.model, tasks.RTDETRDetectionModel):
-        rule = f"holds a {type(model.model).__name__} and no RT-DETR"
+    if type(model.model) not in (tasks.RTDETRDetectionModel, tasks.DetectionModel):
+        rule = f"holds a {type(model.model).__name__} and no detector"
         raise checks.refuse("model", path, rule, "Use a checkpoint such as rtdetr-l.pt.")
     return model
 

@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.ops import box_iou
-from ultralytics.models.rtdetr.val import RTDETRValidator
+from ultralytics.models.rtdetr import val as rtdetr_val
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import RANK
 
 LOCK = "lock-"  # how the names of the lock classes begin
@@ -63,8 +65,8 @@ def count(
     return LockColours(len(locks), int(seen.sum()), int((guesses[best] == colours)[seen].sum()))
 
 
-class Validator(RTDETRValidator):
-    """ultralytics' validator, which counts the colours of locks on the way, where the data set has any."""
+class _CountsColours(DetectionValidator):
+    """Counts the colours of locks while ultralytics validates, where the data set has any."""
 
     def init_metrics(self, model: Any) -> None:
         """Begin a validation."""
@@ -93,3 +95,16 @@ class Validator(RTDETRValidator):
         torch.distributed.all_gather_object(counted, self.colours)
         if RANK == 0:
             self.colours = sum(counted, LockColours())
+
+
+class RTDETRValidator(_CountsColours, rtdetr_val.RTDETRValidator):
+    """ultralytics' validator for RT-DETR, which counts the colours of locks on the way."""
+
+
+class YOLOValidator(_CountsColours):
+    """ultralytics' validator for YOLO, which counts the colours of locks on the way."""
+
+
+def validator_for(network: Any) -> type[_CountsColours]:
+    """Return the validator for a network of ultralytics."""
+    return RTDETRValidator if isinstance(network, RTDETRDetectionModel) else YOLOValidator

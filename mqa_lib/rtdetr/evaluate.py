@@ -14,7 +14,7 @@ from ultralytics import RTDETR
 from mqa_lib.datasets import yolo
 from mqa_lib.rtdetr import article
 from mqa_lib.rtdetr.build import quietly
-from mqa_lib.rtdetr.colours import LockColours, Validator, count
+from mqa_lib.rtdetr.colours import LockColours, count, validator_for
 from mqa_lib.rtdetr.train import measured
 
 
@@ -25,14 +25,15 @@ def evaluate(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 1
         DataError: The data set is not fit to be evaluated on.
     """
     report = yolo.checked(data)
-    seen: list[Validator] = []
+    seen: list[Any] = []
     with tempfile.TemporaryDirectory(prefix="mqa_lib-") as scratch, quietly():
         resolved = yolo.write_resolved(report, Path(scratch) / "data.yaml")
         quiet = {"verbose": False, "plots": False, "save": False, "workers": 0, **_layout(model)}
         where = {"project": scratch, "name": "val", "exist_ok": True}
         model.add_callback("on_val_end", seen.append)
         try:
-            model.val(Validator, data=str(resolved), split=split, imgsz=imgsz, batch=32, **quiet, **where)
+            options = {"data": str(resolved), "split": split, "imgsz": imgsz, "batch": 32, **quiet, **where}
+            model.val(validator_for(model.model), **options)
         finally:
             model.callbacks["on_val_end"].remove(seen.append)
     return measured(seen[-1])

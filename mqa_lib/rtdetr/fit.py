@@ -19,7 +19,11 @@ from mqa_lib import bootstrap, checks
 
 PARTS = ("backbone", "head")
 _SIDE_PX = 64  # the smallest picture that leaves a map at stride 64
-_SAYS_ITS_CHANNELS = ("MobileMQABlock", "ResNetLayer")  # their first argument is the channels of what goes in
+_SAYS_ITS_CHANNELS = (
+    "MobileMQABlock",
+    "MultiHeadBlock",
+    "ResNetLayer",
+)  # their first argument is the channels of what goes in
 
 
 def read(name: str, path: Path) -> tuple[str, dict[str, Any]]:

@@ -32,11 +32,14 @@ class Recipe:
         epochs: Passes over the training pictures.
         imgsz: Height and width in pixels that pictures are brought to.
         batch: Pictures a step.
-        lr0: Learning rate after one epoch of warm-up; it falls to a twentieth of itself along a cosine.
+        lr0: Learning rate after one epoch of warm-up; from there it falls along a cosine.
         pretrain_pictures: Pictures of Keys & Locks that the backbone sees before, whatever the data are (see
             `mqa_lib.rtdetr.pretrain`); 0 for none.
         keeps_pairs: Use only augmentation that leaves colours and pairs alone; otherwise ultralytics' default.
         pretrain_batch: Pictures a step of the backbone's training.
+        lrf: Share of `lr0` at which that cosine ends; 1 keeps the rate constant.
+        stop_at: Share of found locks with the right colour at which training stops, once two epochs in a row have it on
+            the validation pictures; 0 trains all epochs. Only Keys & Locks has such colours.
     """
 
     model: str
@@ -48,6 +51,8 @@ class Recipe:
     pretrain_pictures: int = 0
     keeps_pairs: bool = True
     pretrain_batch: int = 64
+    lrf: float = 0.05
+    stop_at: float = 0.0
 
 
 def check_size(imgsz: int) -> int:
@@ -65,7 +70,7 @@ def check_size(imgsz: int) -> int:
 def arguments(recipe: Recipe, data: Path, folder: Path) -> dict[str, Any]:
     """Return what a recipe means in ultralytics' own arguments."""
     return {
-        **{"optimizer": "AdamW", "lr0": recipe.lr0, "lrf": 0.05, "cos_lr": True, "warmup_epochs": 1.0},
+        **{"optimizer": "AdamW", "lr0": recipe.lr0, "lrf": recipe.lrf, "cos_lr": True, "warmup_epochs": 1.0},
         **{"weight_decay": 1e-4, "nbs": recipe.batch, "batch": recipe.batch, "epochs": recipe.epochs},
         **{"patience": recipe.epochs, "imgsz": recipe.imgsz, "seed": recipe.seed, "deterministic": False},
         **{"warmup_bias_lr": 0.0, "cache": "ram", "plots": False, "pretrained": False, "data": str(data)},

@@ -16,11 +16,11 @@ from ultralytics.utils import RANK, SETTINGS
 
 from mqa_lib import checks, locking, published
 from mqa_lib.datasets import inspect, yolo
-from mqa_lib.rtdetr import article, colours, own_set
+from mqa_lib.rtdetr import article, own_set
 from mqa_lib.rtdetr.build import MODELS, content_of, load, quietly, source
 from mqa_lib.rtdetr.fit import check_variant
 from mqa_lib.rtdetr.recipe import Recipe, arguments, check_size
-from mqa_lib.rtdetr.trainer import EPOCH_MEASURED, Diverged, Paused, Trainer
+from mqa_lib.rtdetr.trainer import EPOCH_MEASURED, Diverged, Paused, trainer_for
 from mqa_lib.rtdetr.weights import as_checkpoint
 from mqa_lib.timing import commit, machine
 
@@ -35,13 +35,13 @@ class _Recorder:
         if path.exists():
             self.record |= read_record(path)  # commit and machine stay those that it began with
 
-    def on_train_start(self, trainer: Trainer) -> None:
+    def on_train_start(self, trainer: Any) -> None:
         self.cpu_start = time.process_time()
         # What was gone on with is not quite what it would be unstopped: weights come back in half precision.
         if trainer.start_epoch:
             self.record["resumed after"] = [*self.record.get("resumed after", []), trainer.start_epoch]
 
-    def epoch_measured(self, trainer: Trainer) -> None:
+    def epoch_measured(self, trainer: Any) -> None:
         done = [entry for entry in self.record["epochs"] if entry["epoch"] <= trainer.epoch]
         before, cpu_before = (done[-1].get(key, 0.0) if done else 0.0 for key in ("seconds", "cpu_seconds"))
         entry = {
@@ -80,10 +80,10 @@ class _Bar:
         """Return what a process for another GPU gets: a bar that stays silent, since only one can be drawn."""
         return {"_bar": tqdm(disable=True)}
 
-    def on_train_start(self, trainer: Trainer) -> None:
+    def on_train_start(self, trainer: Any) -> None:
         self._bar.reset((trainer.epochs - trainer.start_epoch) * len(trainer.train_loader))
 
-    def on_train_batch_end(self, trainer: Trainer) -> None:
+    def on_train_batch_end(self, trainer: Any) -> None:
         self._bar.set_postfix_str(f"loss {trainer.loss.detach().item():.2f}", refresh=False)
         self._bar.update()
 
@@ -98,7 +98,7 @@ def box_metrics(metrics: Any, names: dict[int, str]) -> dict[str, Any]:
     return {"mAP50": round(float(box.map50), 4), "mAP50-95": round(float(box.map), 4), "classes": each}
 
 
-def measured(validator: colours.Validator) -> dict[str, Any]:
+def measured(validator: Any) -> dict[str, Any]:
     """Return what a validation found: mAP50, mAP50-95, both for each class, and the colours of locks, if any."""
     found = box_metrics(validator.metrics, validator.names)
     return found | ({"lock colours": asdict(validator.colours)} if validator.colours.locks else {})
@@ -191,7 +191,7 @@ def _train_alone(
             options.setdefault("pretrained", str(as_checkpoint(load(origin), folder / "start.pt")))
         recorder.write()
         resolved = yolo.write_resolved(report, folder / "data.yaml")
-        events = _events(recorder, after_epoch, stop_at_nan)
+        events = _events(recorder, after_epoch, stop_at_nan, recipe.stop_at)
         try:
             _run(recipe, resolved, folder, events, one_bar, {**options, "resume": stage == "resumable"})
         except Paused:
@@ -264,16 +264,19 @@ def _run(
     wanted = moved if resumable else {**arguments(recipe, data, folder), **options}
     with _without_idle_ray():
         if not one_bar:
-            model.train(trainer=Trainer, **wanted)
+            model.train(trainer=trainer_for(model.model), **wanted)
             return
         with _Bar(one_bar if isinstance(one_bar, str) else f"train {recipe.model}") as bar, quietly():
             for event in ("on_train_start", "on_train_batch_end"):
                 model.add_callback(event, getattr(bar, event))
-            model.train(trainer=Trainer, verbose=False, **wanted)
+            model.train(trainer=trainer_for(model.model), verbose=False, **wanted)
 
 
 def _events(
-    recorder: _Recorder, after_epoch: Callable[[dict[str, Any]], bool] | None, stop_at_nan: bool
+    recorder: _Recorder,
+    after_epoch: Callable[[dict[str, Any]], bool] | None,
+    stop_at_nan: bool,
+    stop_at: float,
 ) -> dict[str, Callable[[Any], None]]:
     """Return what is to be called when; only what was asked for, since several processes pickle it."""
     events: dict[str, Callable[[Any], None]] = {
@@ -281,10 +284,12 @@ def _events(
         "on_train_start": recorder.on_train_start,
         "on_pretrain_routine_end": _lay_out,
     }
-    if after_epoch is not None:
+    if after_epoch is not None or stop_at:
 
-        def saved(trainer: Trainer) -> None:
-            if after_epoch(recorder.record) and trainer.epoch + 1 < trainer.epochs:
+        def saved(trainer: Any) -> None:
+            trainer.stop |= bool(stop_at) and is_solved(recorder.record["epochs"], stop_at)
+            paused = after_epoch is not None and after_epoch(recorder.record)
+            if paused and trainer.epoch + 1 < trainer.epochs and not trainer.stop:
                 raise Paused
 
         events["on_model_save"] = saved
@@ -293,18 +298,24 @@ def _events(
     return events
 
 
-def _lay_out(trainer: Trainer) -> None:
+def is_solved(epochs: list[dict[str, Any]], share: float) -> bool:
+    """Return whether the last two epochs both name at least this share of the found locks' colours."""
+    counts = [epoch["lock colours"] for epoch in epochs[-2:] if "lock colours" in epoch]
+    return len(counts) == 2 and all(c["right"] >= share * max(c["found"], 1) for c in counts)
+
+
+def _lay_out(trainer: Any) -> None:
     """Let the channels of a pixel lie together, in which convolutions on a CPU are faster."""
     if article.takes_channels_last(trainer.model):
         trainer.model.to(memory_format=torch.channels_last)
 
 
-def _check_batch(trainer: Trainer) -> None:
+def _check_batch(trainer: Any) -> None:
     if not trainer.amp:  # with mixed precision a step whose numbers overflowed is left out, and all is well
         _check_loss(trainer)
 
 
-def _check_loss(trainer: Trainer) -> None:
+def _check_loss(trainer: Any) -> None:
     if not trainer.loss.isfinite():
         raise Diverged(f"The loss is {trainer.loss.item()} in epoch {trainer.epoch + 1}.")
 

@@ -1,10 +1,12 @@
-"""ultralytics' trainer for RT-DETR, whose checkpoints are whole or those of the epoch before."""
+"""ultralytics' trainers for RT-DETR and YOLO, whose checkpoints are whole or those of the epoch before."""
 
 import shutil
 from copy import copy
 from typing import Any
 
 from ultralytics.models.rtdetr.train import RTDETRTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import RTDETRDetectionModel
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import init_seeds
 
@@ -21,12 +23,14 @@ class Paused(Exception):
     """Ends a training that was asked to go on another time."""
 
 
-class Trainer(RTDETRTrainer):
-    """ultralytics' trainer for RT-DETR, whose checkpoints a kill or a full disk cannot cut off.
+class _SafeCheckpoints(DetectionTrainer):
+    """What both trainers add to ultralytics': checkpoints that a kill or a full disk cannot cut off.
 
-    It lives in an importable module on purpose: a process that ultralytics starts for each GPU imports it, and with it
-    the registration of our layers.
+    The trainers live in an importable module on purpose: a process that ultralytics starts for each GPU imports it, and
+    with it the registration of our layers.
     """
+
+    counts_colours: type[colours.RTDETRValidator] | type[colours.YOLOValidator]
 
     def train(self) -> None:
         """Train here, or in a process for each of several GPUs; the folder keeps what lies in it already.
@@ -49,10 +53,10 @@ class Trainer(RTDETRTrainer):
             init_seeds(seed % 2**32, deterministic=self.args.deterministic)
             self.train_loader.generator.manual_seed(seed)
 
-    def get_validator(self) -> colours.Validator:
+    def get_validator(self) -> Any:
         """Return a validator that also counts the colours of locks."""
         options = {"save_dir": self.save_dir, "args": copy(self.args), "_callbacks": self.callbacks}
-        return colours.Validator(self.test_loader, **options)
+        return self.counts_colours(self.test_loader, **options)
 
     def save_model(self) -> bool:
         """Write the record and the checkpoints beside their places, then move them there; return whether they exist.
@@ -114,3 +118,20 @@ class Trainer(RTDETRTrainer):
             self.last, self.best = places["last"], places["best"]
         for name, draft in drafts.items():
             draft.replace(places[name])
+
+
+class SafeRTDETRTrainer(_SafeCheckpoints, RTDETRTrainer):
+    """ultralytics' trainer for RT-DETR with whole checkpoints."""
+
+    counts_colours = colours.RTDETRValidator
+
+
+class SafeYOLOTrainer(_SafeCheckpoints):
+    """ultralytics' trainer for YOLO with whole checkpoints."""
+
+    counts_colours = colours.YOLOValidator
+
+
+def trainer_for(network: Any) -> type[_SafeCheckpoints]:
+    """Return the trainer for a network of ultralytics."""
+    return SafeRTDETRTrainer if isinstance(network, RTDETRDetectionModel) else SafeYOLOTrainer

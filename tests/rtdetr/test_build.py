@@ -9,7 +9,7 @@ import yaml
 from torch import nn
 from ultralytics.nn import tasks
 from ultralytics.nn.modules.transformer import AIFI
-from ultralytics.nn.tasks import RTDETRDetectionModel
+from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
 from ultralytics.utils import ROOT
 
 from mqa_lib import MobileMQABlock, rtdetr
@@ -26,12 +26,19 @@ def built(name, nc=5):
     return RTDETRDetectionModel(str(rtdetr.MODELS[name]), nc=nc, verbose=False).eval()
 
 
-@pytest.mark.parametrize("name", sorted(rtdetr.MODELS))
+@pytest.mark.parametrize("name", sorted(name for name in rtdetr.MODELS if name.startswith("rtdetr")))
 def test_every_model_predicts_boxes_for_its_classes(name):
     width = 128 if name.endswith("article") else 96  # the article's layer takes square maps only
     predictions, _ = built(name)(torch.zeros(1, 3, 128, width))
     assert predictions.shape[0] == 1 and predictions.shape[2] == 6
     assert predictions[..., 5].max() < 5
+
+
+@pytest.mark.parametrize("name", sorted(name for name in rtdetr.MODELS if name.startswith("yolo")))
+def test_every_yolo_model_scores_every_cell_of_three_maps_for_its_classes(name):
+    network = DetectionModel(str(rtdetr.MODELS[name]), nc=5, verbose=False).eval()
+    predictions, _ = network(torch.zeros(1, 3, 128, 96))
+    assert predictions.shape == (1, 4 + 5, 16 * 12 + 8 * 6 + 4 * 3)
 
 
 def test_the_resnet_twin_without_attention_is_ultralytics_own():
