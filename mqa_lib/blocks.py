@@ -44,7 +44,7 @@ class DropPath(nn.Module):
         return x * x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep).div_(keep)
 
 
-class _AttentionBlock(nn.Module):
+class AttentionBlock(nn.Module):
     """The wiring that both blocks share; a subclass says which attention reads the normalised map."""
 
     def __init__(self, dim: int, attn: nn.Module, layer_scale: float, drop_path: float) -> None:
@@ -74,7 +74,7 @@ class _AttentionBlock(nn.Module):
         return x + self.drop_path(self.layer_scale(read))
 
 
-class MobileMQABlock(_AttentionBlock):
+class MobileMQABlock(AttentionBlock):
     """Add to a feature map what Mobile MQA reads from its normalised self; channels and size stay as they are.
 
     All arguments can be given by position, so that a row of a model's YAML file can say them.
@@ -120,7 +120,7 @@ class MobileMQABlock(_AttentionBlock):
         super().__init__(dim, attn, layer_scale, drop_path)
 
 
-class MultiHeadBlock(_AttentionBlock):
+class MultiHeadBlock(AttentionBlock):
     """Add to a feature map what multi-head attention reads from its normalised self: the control of `MobileMQABlock`.
 
     Args:

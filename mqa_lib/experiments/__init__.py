@@ -29,6 +29,7 @@ from mqa_lib.experiments.statistics import (
     scores,
     summary_table,
 )
+from mqa_lib.experiments.until import Until, compared, until, until_table
 
 __all__ = [
     "AXES",
@@ -38,10 +39,12 @@ __all__ = [
     "Grid",
     "Paired",
     "Run",
+    "Until",
     "best_epoch",
     "bundle",
     "class_table",
     "compare",
+    "compared",
     "conclusion",
     "cpu_seconds",
     "curves",
@@ -61,4 +64,6 @@ __all__ = [
     "summary_table",
     "table",
     "train_bundled",
+    "until",
+    "until_table",
 ]

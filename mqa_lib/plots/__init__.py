@@ -18,6 +18,8 @@ from mqa_lib.plots.comparison import (
     seed_curves_alt,
     seed_dots,
     seed_dots_alt,
+    until_dots,
+    until_dots_alt,
 )
 from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
 from mqa_lib.plots.decoder import sampling_alt, sampling_figure
@@ -94,6 +96,8 @@ __all__ = [
     "stride_figure",
     "time_ratios",
     "token_layout",
+    "until_dots",
+    "until_dots_alt",
     "way_in",
     "wiring",
     "with_caption",

@@ -105,6 +105,53 @@ def seed_dots_alt(found: Mapping[str, Mapping[int, float]], metric: str) -> str:
     return f"{metric}, a dot a seed: {said}."
 
 
+def until_dots(
+    reached: Mapping[str, Sequence[float | None]], trained: Mapping[str, Sequence[float]], x_label: str
+) -> Figure:
+    """Return for each name a dot where each seed reached the goal, and an open triangle where one stopped without.
+
+    Args:
+        reached: By name, for every seed where it got there, or None.
+        trained: By name, for every seed where its run ended.
+        x_label: What is counted until then.
+    """
+    fig, ax = figure(width=7.5, height=1.2 + 0.33 * len(reached))
+    for row, (name, places) in enumerate(reached.items()):
+        there = [place for place in places if place is not None]
+        without = [end for place, end in zip(places, trained[name], strict=True) if place is None]
+        ax.plot(
+            there, [row] * len(there), "o", color=PALETTE[0], markersize=6, label="a seed reaches the goal"
+        )
+        ax.plot(
+            without,
+            [row] * len(without),
+            ">",
+            color=BLACK,
+            fillstyle="none",
+            markersize=8,
+            label="ends without it",
+        )
+        if len(there) > len(without):
+            ordered = sorted(place if place is not None else float("inf") for place in places)
+            ax.plot(median(ordered), row, "|", color=BLACK, markersize=15, label="median")
+    marks = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    fig.legend(marks.values(), marks, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    ends = [end for each in trained.values() for end in each]
+    ax.set(yticks=range(len(reached)), yticklabels=list(reached), ylim=(len(reached) - 0.5, -0.5))
+    ax.set(xlabel=x_label, xlim=(0, 1.05 * max(ends)))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    return fig
+
+
+def until_dots_alt(reached: Mapping[str, Sequence[float | None]], x_label: str) -> str:
+    """Return the sentence that goes with `until_dots`: where each seed got there."""
+    said = "; ".join(
+        f"{name} {', '.join('not reached' if place is None else f'{place:,.0f}' for place in places)}"
+        for name, places in reached.items()
+    )
+    return f"{x_label}, a dot a seed: {said}."
+
+
 def paired_dots(
     differences: Mapping[str, Mapping[int, float]],
     intervals: Mapping[str, Interval],
