@@ -61,11 +61,11 @@ def _train(options: argparse.Namespace, _: Sequence[str]) -> int:
         options.imgsz,
         options.batch,
         options.lr0,
-        options.pretrain_pictures,
         keeps_pairs=not options.augment,
     )
     folder = options.folder or Path("runs") / f"{Path(options.model).stem}-seed{options.seed}"
-    record = train(recipe, options.data, folder, **({"device": options.device} if options.device else {}))
+    device = {"device": options.device} if options.device else {}
+    record = train(recipe, options.data, folder, stop_at_nan=True, **device)
     print(table([record]))
     print(f"Weights and record: {folder}")
     return 0
@@ -141,6 +141,7 @@ def _explore(options: argparse.Namespace, _: Sequence[str]) -> int:
     for picture in options.pictures:
         pictures.read(picture)  # refuse the last before the model has looked at the first
     from mqa_lib import rtdetr
+    from mqa_lib.rtdetr import article
     from mqa_lib.rtdetr.build import source
 
     model = rtdetr.load(options.checkpoint)
@@ -148,6 +149,7 @@ def _explore(options: argparse.Namespace, _: Sequence[str]) -> int:
     if said is None and source(options.checkpoint).suffix == ".yaml":
         said = f"Random, as {source(options.checkpoint).name} builds them: nothing was trained."
     size = options.imgsz and (options.imgsz * 2)[:2]
+    article.check_square(model.model, size)
     seen = [
         explorer.look(model, picture, picture.name, said, size, options.layer) for picture in options.pictures
     ]
@@ -266,10 +268,8 @@ def _parser() -> argparse.ArgumentParser:
         ("epochs", 8),
         ("imgsz", 128),
         ("batch", 16),
-        ("pretrain-pictures", 0),
     ):
-        about = "of Keys & Locks, whatever --data is, for the backbone first" if "pretrain" in name else None
-        train.add_argument(f"--{name}", type=int, default=default, help=about)
+        train.add_argument(f"--{name}", type=int, default=default)
     train.add_argument("--lr0", type=float, default=5e-4)
     train.add_argument("--device", help="cpu, or GPUs such as 0 or 0,1; chosen by itself if not given")
     train.add_argument(
@@ -284,12 +284,12 @@ def _parser() -> argparse.ArgumentParser:
         "what",
         type=Path,
         nargs="?",
-        default=Path("data/runs/keys-and-locks"),
+        default=Path("data/runs/detectors"),
         help="a grid (.yaml), or a folder of records",
     )
     compare.add_argument("--slice", type=float, metavar="MINUTES", help="stop after the epoch then under way")
     compare.add_argument(
-        "--only", default="", metavar="TEXT", help='such as "nano-stock, pretrained, seed 0"'
+        "--only", default="", metavar="TEXT", help='such as "nano-stock, from-scratch, seed 0"'
     )
     compare.add_argument("--nice", action="store_true", help="leave the machine to others who want it")
     compare.add_argument("--together", action="store_true", help="even if a grid is at work here already")
@@ -374,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         return options.run(options, arguments[1:])
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("MQA_TRACEBACK"):
             raise
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

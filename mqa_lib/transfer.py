@@ -93,7 +93,9 @@ def replace_in(model: nn.Module) -> int:
 
     The model is changed in place: all of it keeps its mode, its number format, its device and its other weights, what
     is frozen stays frozen, and a layer used in two places stays one. The output is the same, but where a query stride
-    leaves a remainder (timm shrinks the map there).
+    leaves a remainder (timm shrinks the map there). `torch.jit.script` does not read our shape annotations (use
+    `torch.jit.trace`), and torchvision's `create_feature_extractor` has to be told not to look inside:
+    `tracer_kwargs={"leaf_modules": [MobileMQA]}`, since the layer's checks depend on the values of a shape.
 
     Raises:
         ValueError: The model has no such layer, or one that `MobileMQA` cannot be: with a bias, a dilation, or an even

@@ -5,7 +5,6 @@ Between `<!-- NAME -->` and `<!-- /NAME -->` the README holds what a record says
 
 import json
 import re
-import statistics
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,11 @@ from mqa_lib.rtdetr import costs
 ROOT = Path(__file__).parents[1]
 COVER = Path("data/pictures/attention.png")
 SECONDS = Path("data/benchmarks/notebooks.json")
-PROBE = Path("data/probe/seeds.json")
+PROBE = Path("data/probe/ablation.json")
 LAYER = Path("data/benchmarks/layer.json")
 VARIANTS = Path("data/benchmarks/rtdetr.json")
-RUNS, GRID = Path("data/runs/keys-and-locks"), Path("data/experiments/keys-and-locks.yaml")
-BLOOD = Path("data/runs/bccd")
-COLOURS, CELLS = Path("data/pictures/colours.png"), Path("data/pictures/blood.png")
+RUNS, GRID = Path("data/runs/detectors"), Path("data/experiments/detectors.yaml")
+UNTIL = Path("data/pictures/until.png")
 _GAINS = {
     "timm / ours": "timm's layer, as ours",
     "timm / ours folded": "timm's layer, as ours folded",
@@ -30,13 +28,6 @@ _GAINS = {
     "multi-head / ours": "multi-head attention of the same sizes, as ours",
     "article / ours": "the article's layer, as ours",
     "ours / floor": "ours, as its bare matrix products",
-}
-_PROBES = {
-    ("none", 1, 12): "no attention",
-    ("mobile-mqa", 1, 12): "Mobile MQA, kv_stride 1",
-    ("mobile-mqa", 2, 12): "Mobile MQA, kv_stride 2",
-    ("article", 1, 12): "the article's layer",
-    ("mobile-mqa", 2, 1): "Mobile MQA, kv_stride 2, shapes off the grid",
 }
 
 
@@ -73,21 +64,18 @@ def cover(pictures: int = 32, near: int = 16, much: float = 0.9) -> tuple[str, s
 
 
 def probe_table(root: Path = ROOT) -> str:
-    """Return the probe's recorded seeds as a table."""
-    rows = json.loads((root / PROBE).read_text())["rows"]
-    lines = ["| the probe's attention | seeds | median | lowest | highest |", "|---|---|---|---|---|"]
-    for kind, name in _PROBES.items():
-        found = [row["accuracy"] for row in rows if (row["attention"], row["kv_stride"], row["step"]) == kind]
-        lines.append(
-            f"| {name} | {len(found)} | {statistics.median(found):.1%} | {min(found):.1%} | {max(found):.1%} |"
-        )
-    return "\n".join(lines)
+    """Return the probe's recorded ablation as a table."""
+    return experiments.ablation_table(json.loads((root / PROBE).read_text())["rows"])
+
+
+def _until(root: Path) -> dict[str, list[experiments.Until]]:
+    runs = experiments.read_runs(root / RUNS, root / GRID)
+    return experiments.until(run for run in runs if run["experiment"]["arm"] == "from-scratch")
 
 
 def grid_table(root: Path = ROOT) -> str:
-    """Return the recorded runs on Keys & Locks by variant: seeds, medians and ranges."""
-    runs = experiments.read_runs(root / RUNS, root / GRID)
-    return experiments.overview(runs, ["right colours", "locks, mAP50", "key, mAP50", "mAP50-95"])
+    """Return by variant how many pictures and seconds the recorded runs needed."""
+    return experiments.until_table(_until(root), experiments.LABELS)
 
 
 def open_runs(root: Path = ROOT) -> str:
@@ -102,27 +90,12 @@ def open_runs(root: Path = ROOT) -> str:
 
 
 def charts(root: Path = ROOT) -> dict[Path, tuple[plots.Figure, str]]:
-    """Return the charts of the recorded runs by the file they go to, each with its alternative text."""
-    colours = experiments.scores(experiments.read_runs(root / RUNS, root / GRID), "right colours")
-    blood = experiments.scores(experiments.read_runs(root / BLOOD), "mAP50-95")
-    drawn = {}
-    for file, found, said, level in (
-        (COLOURS, colours, "share of found locks in the right colour", ("guessing", 0.25)),
-        (CELLS, blood, "mAP50-95 on photographs of blood", None),
-    ):
-        best = dict(sorted(found.items(), key=lambda one: -statistics.median(one[1].values())))
-        drawn[file] = (plots.seed_dots(best, said, level), plots.seed_dots_alt(best, said))
-    return drawn
-
-
-def blood_table(root: Path = ROOT) -> str:
-    """Return the recorded runs on photographs of blood: seeds, medians and ranges, and what they allow to say."""
-    runs = experiments.read_runs(root / BLOOD)
-    found = experiments.scores(runs, "mAP50-95")
-    stock, ours, control = (f"nano-{kind}, from-scratch" for kind in ("stock", "mobile-mqa", "convolutions"))
-    rivals = experiments.paired({name: found[name] for name in (ours, control)}, control)
-    said = experiments.conclusion([*experiments.paired(found, stock), *rivals], "mAP50-95").splitlines()
-    return "\n".join([experiments.overview(runs, ["mAP50", "mAP50-95"]), "", *(f"- {line}" for line in said)])
+    """Return the chart of the recorded runs by the file it goes to, with its alternative text."""
+    runs = {experiments.LABELS[name]: each for name, each in _until(root).items()}
+    reached = {name: [run.pictures for run in each] for name, each in runs.items()}
+    trained = {name: [run.trained for run in each] for name, each in runs.items()}
+    label = f"training pictures until {experiments.SHARE:.0%} of the colours are correct"
+    return {UNTIL: (plots.until_dots(reached, trained, label), plots.until_dots_alt(reached, label))}
 
 
 def notebook_table(root: Path = ROOT) -> str:
@@ -184,7 +157,6 @@ TABLES = {
     "probe": probe_table,
     "grid": grid_table,
     "open": open_runs,
-    "blood": blood_table,
     "layer": layer_table,
     "variants": variants_table,
     "notebooks": notebook_table,

@@ -203,4 +203,4 @@ def _told(name: str, mean: Mapping[str, float]) -> str:
 def _bar(name: str, rounds: int) -> timing.Progress:
     from tqdm.auto import tqdm  # in the extra "lab"
 
-    return lambda values: tqdm(values, desc=name, total=rounds, leave=False)
+    return lambda values: tqdm(values, desc=name, total=rounds, leave=False, disable=None)

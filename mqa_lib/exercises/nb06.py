@@ -1,5 +1,6 @@
 """Exercises and quizzes of notebook 6: what a comparison of detectors can carry."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -9,20 +10,13 @@ from torch import Tensor
 
 from mqa_lib.exercises.core import Exercise, Quiz
 
-_RUNS = Path(__file__).parents[2] / "data/runs/keys-and-locks"
-_OURS = "nano-mobile-mqa, pretrained"
+_ABLATION = Path(__file__).parents[2] / "data/probe/ablation.json"
 
 
-def _sooner(
-    pretraining: bool = True, variant: str = _OURS, level: float = 0.9, first_seed: bool = False
-) -> float:
-    """Return the median over seeds of the pictures seen when `level` of the colours are right for the first time."""
-    from mqa_lib import experiments  # heavier than the other exercises need
-
-    lines = experiments.curves(experiments.read_runs(_RUNS), "right colours", "pictures")[variant]
-    before = 0 if pretraining else 80_000
-    found = [next(pictures for pictures, share in line if share >= level) - before for line in lines]
-    return found[0] if first_seed else median(found)
+def _sooner(arm: str = "Mobile MQA, kv_stride 2", level: float = 0.9, of_a_step: int = 64) -> float:
+    """Return the median over seeds of the pictures seen when the probe's accuracy is first at least `level`."""
+    rows = [row for row in json.loads(_ABLATION.read_text())["rows"] if row["arm"] == arm]
+    return of_a_step * median(next(step for step, share in row["curve"] if share >= level) for row in rows)
 
 
 def _locks(seed: int = 7, count: int = 97) -> dict[str, Tensor]:
@@ -35,8 +29,8 @@ def _locks(seed: int = 7, count: int = 97) -> dict[str, Tensor]:
 
 
 CHANCE = Exercise(
-    task="What share of the found locks gets the right colour if a detector cannot see from a lock to its key?",
-    hint="there are four lock classes, equally frequent; whoever cannot see the key has to guess.",
+    task="Which share of the locks gets the correct colour if a detector cannot see the keys?",
+    hint="there are four lock classes, equally frequent; without the key one can only guess.",
     right=0.25,
     mistakes={
         "this is a share of five classes; a key is never mistaken for a lock here, so guess among four.": 0.2,
@@ -50,7 +44,8 @@ CHANCE = Exercise(
 )
 
 COLOURS = Exercise(
-    task="Write `right_colours(truth, named, found)`: the share of the found locks whose named class is the true one.",
+    task="Write `colour_accuracy(truth, named, found)`: the share of the found locks whose named class is the true"
+    " one.",
     hint="leave out what was not found, both above and below the line.",
     right=lambda truth, named, found: ((truth == named) & found).sum() / found.sum(),
     mistakes={
@@ -63,10 +58,10 @@ COLOURS = Exercise(
         "the locks that were not found are counted above the line, though not below.": lambda truth, named, found: (
             (truth == named).sum() / found.sum()
         ),
-        "this is the number of right colours; divide it by the number of found locks.": lambda truth, named, found: (
+        "this is the number of correct colours; divide it by the number of found locks.": lambda truth, named, found: (
             ((truth == named) & found).sum()
         ),
-        "this is the share of wrong colours.": lambda truth, named, found: (
+        "this is the share of incorrect colours.": lambda truth, named, found: (
             ((truth != named) & found).sum() / found.sum()
         ),
     },
@@ -76,57 +71,64 @@ COLOURS = Exercise(
 )
 
 SOONER = Exercise(
-    task="After how many pictures, pretraining included, does the pretrained detector with Mobile MQA first name 90 %"
-    " of the found locks rightly, in the median over its seeds?",
-    hint="for each seed's line take the first point whose share is at least 0.9, then the median of their pictures.",
+    task="After how many training pictures is the accuracy of Mobile MQA, kv_stride 2, at least 0.9 for the first"
+    " time, in"
+    " the median over its seeds?",
+    hint="for each seed's line take the first point with at least 0.9, then the median of the steps, times 64"
+    " pictures.",
     right=_sooner,
     mistakes={
-        "the pictures of the backbone's pretraining are missing; the axis `pictures` counts them.": lambda: (
-            _sooner(pretraining=False)
-        ),
-        "this is where half of the colours are right; 90 % was asked.": lambda: _sooner(level=0.5),
+        "these are steps; a step has 64 pictures.": lambda: _sooner(of_a_step=1),
+        "this is where half of the locks are correct; 90 % was asked.": lambda: _sooner(level=0.5),
+        "this is an accuracy; the number of pictures was asked.": 0.9,
     },
     kind="investigate",
-    minutes=8,
+    minutes=6,
     difficulty=2,
 )
 
 EXERCISES: Mapping[str, Exercise] = {"06-chance": CHANCE, "06-colours": COLOURS, "06-sooner": SOONER}
 
-_SUPPORTED = (
-    "On Keys & Locks, with backbones pretrained alike, the small detector with Mobile MQA names more colours than its"
-    " stock twin, with every seed that was run."
+_LATE = (
+    "On these pictures small models of both kinds wait at chance for long; a comparison has to go on until the"
+    " curves have"
+    " risen."
 )
-_TRY = "Try plain convolutions of the same size as well, with several seeds, before you pay for attention."
+_TRY = "Train with it, without it, and with convolutions in its place, until the curves are flat and with several"
+" seeds."
 
 SUPPORT = Quiz(
-    question="Which sentence do these tables support?",
+    question="A study trains stock RT-DETR and a variant for 28,800 pictures of Keys & Locks. Stock has a colour"
+    " accuracy of"
+    " 25 %, the variant 38 %. What may be concluded?",
     options={
-        "Mobile MQA makes RT-DETR better.": "Too wide. They hold for one small detector, one schedule and pictures made"
-        " to need a look across; nothing here is about RT-DETR at large.",
-        _SUPPORTED: "Yes. It names data, start, model and what was compared, and it says what the seeds say and no"
-        " more.",
-        "Any attention in the backbone would have done it.": "The article's layer is attention too, in more places of"
-        " the backbone and pretrained alike, and it stays far behind. So not any attention does.",
-        "Because its interval does not contain 0, a difference is significant at 5 %.": "The reason does not hold: a"
-        " bootstrap over three values is far too narrow. It leaves out 0 for no-encoder, whose seeds do not even agree,"
-        " and three seeds that do would agree by chance in a quarter of such comparisons.",
+        "Stock RT-DETR cannot learn this task.": "It can, with more training: see the table above. The study ended"
+        " while"
+        " the curves were flat.",
+        "The variant is better.": "It left chance earlier with this seed. Which model needs fewer pictures until 90"
+        " %, and"
+        " with how many seeds, the study does not say.",
+        _LATE: "Yes. Until then one compares waiting times, not models.",
+        "Nothing can ever be learnt from small models.": "A longer run, a control and more seeds answer the question"
+        " for"
+        " these models and these pictures. That is little, but not nothing.",
     },
-    right=_SUPPORTED,
+    right=_LATE,
 )
 
 PHOTOGRAPHS = Quiz(
-    question="Your own set has photographs of parts on a belt, and each part's class can be read from the part alone."
-    " What do the two data sets of this notebook suggest?",
+    question="You have photographs of parts on a belt, and the class of each part can be read from the part alone."
+    " You want"
+    " to know whether Mobile MQA helps. What do you do?",
     options={
-        "Mobile MQA will help, because attention sees the whole picture.": "That is a guess at the cause. On Keys &"
-        " Locks the class cannot be read from the object; on the blood cells it can, and there convolutions in its"
-        " place, which see less, did better.",
-        _TRY: "Yes. On the blood cells the block without attention scores more than the one with it, with most seeds"
-        " and for less computing. Two sets are few, so try.",
-        "Mobile MQA cannot help, because nothing asks for a look across.": "On the blood cells nothing asks for it"
-        " either, and there the seeds do not agree whether it helps: a block brings more than its attention. 'Cannot'"
-        " says too much.",
+        "Add it, because attention sees the whole picture.": "That is a guess at the cause. RT-DETR's decoder"
+        " already has"
+        " a way to read far away.",
+        _TRY: "Yes. The control says no if it was only the parameters, and the flat curve says that you did not compare"
+        " waiting times.",
+        "Leave it out, because no class needs long-range context.": "A block brings more than its attention:"
+        " parameters,"
+        " depth, a norm. Whether that helps on your pictures, only a training with its control tells.",
     },
     right=_TRY,
 )

@@ -2,6 +2,7 @@
 
 from mqa_lib.experiments.bundled import BUNDLED, bundle, train_bundled
 from mqa_lib.experiments.grid import Grid, Run, read_grid
+from mqa_lib.experiments.labels import LABELS
 from mqa_lib.experiments.records import (
     best_epoch,
     cpu_seconds,
@@ -29,17 +30,20 @@ from mqa_lib.experiments.statistics import (
     scores,
     summary_table,
 )
-from mqa_lib.experiments.until import Until, compared, until, until_table
+from mqa_lib.experiments.until import SHARE, Until, ablation_table, compared, until, until_table
 
 __all__ = [
     "AXES",
     "BUNDLED",
+    "LABELS",
     "METRICS",
+    "SHARE",
     "Broken",
     "Grid",
     "Paired",
     "Run",
     "Until",
+    "ablation_table",
     "best_epoch",
     "bundle",
     "class_table",

@@ -34,7 +34,7 @@ def spread(
         grid: The grid.
         todo: Those of its runs that are wanted.
         places: Folder of the records.
-        work: Folder for data, checkpoints and pretrained backbones.
+        work: Folder for data, and checkpoints.
         address: The cluster's address, "auto", or "local" to start one on this machine.
         command: What the records say that they are made by.
         train: What trains, instead of `mqa_lib.rtdetr.train.train`.

@@ -8,8 +8,8 @@ seeds and data of its own. Two arms that differ only in when they are done share
     seeds: [0, 1, 2]
     threads: 1
     arms:
-      pretrained: {variants: [rtdetr-nano-stock, rtdetr-nano-mobile-mqa], schedule: {pretrain_pictures: 24000}}
       from-scratch: {variants: [rtdetr-nano-stock, rtdetr-nano-mobile-mqa]}
+      slowly: {variants: [rtdetr-nano-stock, rtdetr-nano-mobile-mqa], schedule: {lr0: 0.0001}}
 
 `data` is one of `keys_and_locks` (arguments of `generate`), `bccd` (a folder, or nothing to fetch it) and `path` (a
 file or folder in YOLO, VOC or COCO format, seen from the grid's folder).
@@ -188,11 +188,6 @@ def _check_arm(arm: Any, said: Mapping[str, Any]) -> None:
         if not isinstance(variant, str):
             way_out = "Use one such as rtdetr-nano-stock, or the path of a model file."
             raise checks.refuse("variants", variant, f"must be names, in arm {arm}", way_out)
-    files = [variant for variant in said["variants"] if Path(variant).suffix]
-    if files and (pictures := said["schedule"].get("pretrain_pictures")):
-        rule = f"must be 0 for a variant that is a file ({', '.join(files)}), in arm {arm}"
-        way_out = "Models of this library alone are pretrained: put it into an arm without."
-        raise checks.refuse("pretrain_pictures", pictures, rule, way_out)
     for seed in said["seeds"]:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < _SEEDS:
             rule = f"must be whole numbers from 0 to {_SEEDS - 1}"
@@ -225,17 +220,10 @@ def _check_schedule(schedule: dict[str, Any]) -> None:
             if not number or not 0 < value <= 1:
                 way_out = "Write it as 0.0005; YAML takes 5e-4 for a word."
                 raise checks.refuse(key, value, "must be a number above 0 and at most 1", way_out)
-        else:
-            least = 0 if key == "pretrain_pictures" else 1
-            if not number or isinstance(value, float) or value < least:
-                rule = f"must be a whole number of at least {least}"
-                raise checks.refuse(key, value, rule, f"Use {least} or more.")
-            if key == "imgsz":
-                check_size(value)
-    pictures, batch = ((_settable() | schedule)[key] for key in ("pretrain_pictures", "pretrain_batch"))
-    if 0 < pictures < batch:
-        rule = f"must be at least one step of `pretrain_batch` (={batch})"
-        raise checks.refuse("pretrain_pictures", pictures, rule, f"Use {batch} or more, or 0 for none.")
+        elif not number or isinstance(value, float) or value < 1:
+            raise checks.refuse(key, value, "must be a whole number of at least 1", "Use 1 or more.")
+        elif key == "imgsz":
+            check_size(value)
 
 
 def _check_told_apart(file: Path, runs: Sequence[Run]) -> None:

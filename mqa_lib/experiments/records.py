@@ -10,13 +10,16 @@ from mqa_lib import checks
 from mqa_lib.experiments.grid import read_grid
 
 
-def read_runs(folder: str | Path, grid: str | Path | None = None) -> list[dict[str, Any]]:
-    """Return the records of a folder such as `data/runs/keys-and-locks`, ordered by file name.
+def read_runs(
+    folder: str | Path, grid: str | Path | None = None, missing_ok: bool = False
+) -> list[dict[str, Any]]:
+    """Return the records of a folder such as `data/runs/detectors`, ordered by file name.
 
     Args:
         folder: Where they are.
         grid: The file of a grid, to have the records of its runs alone: after a change of the grid a folder holds
             those of the older one, too.
+        missing_ok: Return nothing where there is no record, instead of raising.
 
     Raises:
         FileNotFoundError: The folder does not exist or holds no record.
@@ -26,6 +29,8 @@ def read_runs(folder: str | Path, grid: str | Path | None = None) -> list[dict[s
     if grid is not None:
         names = {run.name for run in read_grid(grid).runs}
         files = [file for file in files if file.stem in names]
+    if not files and missing_ok:
+        return []
     if not files:
         of = "" if grid is None else f" of {Path(grid).name}"
         inside = sorted({file.parent.name for file in Path(folder).glob("*/*.json")})
@@ -66,7 +71,7 @@ def read_record(file: Path) -> dict[str, Any]:
         way_out = "Remove it, and run its grid again: what was trained is kept."
         raise checks.refuse("record", file, f"is cut off or broken ({error})", way_out) from error
     if lacking := _lacks(record):
-        way_out = "Keep other files elsewhere, or name a folder of records, such as data/runs/keys-and-locks."
+        way_out = "Keep other files elsewhere, or name a folder of records, such as data/runs/detectors."
         raise checks.refuse("record", file, f"is no record of a run: it has no {lacking}", way_out)
     return record
 
@@ -114,28 +119,20 @@ def right_colours(epoch: dict[str, Any]) -> float:
 
 
 def run_seconds(record: dict[str, Any]) -> float:
-    """Return the seconds of a run's epochs and of its backbone's pretraining."""
-    return pretrain_seconds(record) + (record["epochs"][-1]["seconds"] if record["epochs"] else 0.0)
-
-
-def pretrain_seconds(record: dict[str, Any]) -> float:
-    """Return the seconds that the pretraining of the backbone took; 0 if there was none."""
-    history = record.get("pretraining", {}).get("history", [])
-    return history[-1]["seconds"] if history else 0.0
+    """Return the seconds of a run's epochs."""
+    return record["epochs"][-1]["seconds"] if record["epochs"] else 0.0
 
 
 def cpu_seconds(record: dict[str, Any]) -> list[float]:
-    """Return the seconds of computing up to the end of each epoch, with the pretraining of the backbone.
+    """Return the seconds of computing up to the end of each epoch, of one thread.
 
     Unlike seconds on the clock they stay the same when others use the machine, too. The first epoch, in which some
-    records count the preparation and the pretraining, is taken to need what the median of the others does.
+    records count the preparation, is taken to need what the median of the others does.
     """
     done = [epoch["cpu_seconds"] for epoch in record["epochs"]]
     steps = [after - before for before, after in pairwise(done)]
     first = min(done[0], median(steps)) if steps else sum(done[:1])
-    history = record.get("pretraining", {}).get("history", [])
-    before = history[-1]["cpu_seconds"] if history else 0.0
-    return list(accumulate(steps, initial=before + first)) if done else []
+    return list(accumulate(steps, initial=first)) if done else []
 
 
 def score_table(scores: dict[str, dict[str, Any]]) -> str:
@@ -150,7 +147,7 @@ def score_table(scores: dict[str, dict[str, Any]]) -> str:
 def table(records: list[dict[str, Any]]) -> str:
     """Return the records as a table in Markdown, with the scores of each run's best epoch on the validation split.
 
-    The minutes hold the pretraining of the backbone, the pictures do not. A run that failed is told by its epochs.
+    A run that failed is told by its epochs.
     """
     checks.positive("records", len(records), "Read at least one with `read_runs`.")
     lines = [

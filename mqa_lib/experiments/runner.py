@@ -49,13 +49,13 @@ def compare(
     Args:
         file: The grid, see `mqa_lib.experiments.grid`.
         records: Folder of the records; each experiment gets a folder in it.
-        work: Folder for data, checkpoints and pretrained backbones. On a cluster all machines have to see it.
+        work: Folder for data, and checkpoints. On a cluster all machines have to see it.
         minutes: Stop after the epoch in which this time is over.
         together: Do it even if another grid is at work on this machine.
         ray: Address of a Ray cluster to spread the runs over, or "local".
         train: What trains, instead of `mqa_lib.rtdetr.train.train`.
         say: What takes a line of progress, instead of the standard output.
-        only: Do the runs alone whose title has this in it, such as "nano-stock, pretrained, seed 0".
+        only: Do the runs alone whose title has this in it, such as "nano-stock, from-scratch, seed 0".
 
     Raises:
         ValueError: The grid is not one, no run of it is meant by `only`, `minutes` are given for a cluster or are less
@@ -244,9 +244,7 @@ def perform(
     options = {"one_bar": title or run.title, "after_epoch": after_epoch, "stop_at_nan": True}
     try:
         data = make_data(run.data, work)
-        record = (train or _train)(
-            run.recipe, data, folder, threads=threads, backbones=work / "backbones", **options
-        )
+        record = (train or _train)(run.recipe, data, folder, threads=threads, **options)
     except FloatingPointError as error:
         there = folder / "record.json"
         record = json.loads(there.read_text()) if there.exists() else {"recipe": run.recipe, "epochs": []}

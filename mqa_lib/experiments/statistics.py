@@ -6,7 +6,7 @@ A handful of seeds says little, so nothing here gives a single number without th
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import median
 from typing import Any
 
@@ -35,6 +35,8 @@ AXES = ("epoch", "pictures", "CPU seconds")
 _ENUMERATED = 6  # up to so many seeds every resample is looked at: 6 to the power of 6
 _RESAMPLES = 20_000
 _FEWEST = 3
+# from so many times the spread over the seeds on, a difference needs no other argument
+_OBVIOUS = 5
 _ONE_GRID = "Give the records of one grid: `read_runs(folder, grid)`."
 _ONE_SET = "Give those of one data set: `[r for r in records if r['experiment']['arm'] == ARM]`."
 _SET = (
@@ -58,6 +60,7 @@ class Paired:
         differences: Its metric minus the other's, by seed.
         low: Lower end of the bootstrap interval of their mean, see `bootstrap`.
         high: Upper end.
+        spread: Highest minus lowest score over the seeds, of the one of the two where that is larger.
     """
 
     name: str
@@ -65,6 +68,15 @@ class Paired:
     differences: dict[int, float]
     low: float
     high: float
+    spread: float
+
+    @property
+    def effect(self) -> float:
+        """The smallest difference in units of the spread, if all have one sign; else 0."""
+        values = list(self.differences.values())
+        agree = min(values) > 0 or max(values) < 0
+        # a spread below what is printed counts as that
+        return min(map(abs, values)) / max(self.spread, 0.001) if agree else 0.0
 
 
 def scores(records: Iterable[Record], metric: str) -> dict[str, dict[int, float]]:
@@ -136,9 +148,13 @@ def _check_alike(records: list[Record]) -> None:
     Raises:
         ValueError: Runs of one label have other recipes, or the runs have other data.
     """
+    from mqa_lib.rtdetr.recipe import Recipe
+
+    defaults = {field.name: field.default for field in fields(Recipe) if field.name != "seed"}
     recipes: dict[str, Any] = {}
     for record in records:
-        own = {key: value for key, value in record["recipe"].items() if key != "seed"}
+        # an entry that a recipe of another version does not have stands at its default
+        own = {key: record["recipe"].get(key, default) for key, default in defaults.items()}
         if recipes.setdefault(label(record), own) != own:
             raise checks.refuse("records", label(record), "has runs of more than one recipe", _ONE_GRID)
     cards = [{key: record.get("data", {}).get(key) for key in _SET} for record in records]
@@ -153,8 +169,6 @@ def curves(
     records: Iterable[Record], metric: str, axis: str = "epoch"
 ) -> dict[str, list[list[tuple[float, float]]]]:
     """Return by label a line for each seed, of (place on the axis, metric on the validation split).
-
-    Pictures and CPU seconds begin with those of the backbone's pretraining.
 
     Raises:
         ValueError: The metric or the axis is not known, or the metric is not in the records.
@@ -173,8 +187,7 @@ def curves(
 def _places(record: Record, axis: str) -> list[float]:
     if axis == "CPU seconds":
         return cpu_seconds(record)
-    before = record.get("pretraining", {}).get("pictures", 0) if axis == "pictures" else 0
-    return [float(epoch[axis] + before) for epoch in record["epochs"]]
+    return [float(epoch[axis]) for epoch in record["epochs"]]
 
 
 def bootstrap(values: Sequence[float] | Float[np.ndarray, " n"], level: float = 0.95) -> tuple[float, float]:
@@ -209,7 +222,8 @@ def paired(found: dict[str, dict[int, float]], base: str) -> list[Paired]:
         shared = sorted(by_seed.keys() & found[base].keys())
         if name != base and shared:
             differences = {seed: by_seed[seed] - found[base][seed] for seed in shared}
-            compared.append(Paired(name, base, differences, *bootstrap(list(differences.values()))))
+            spread = max(float(np.ptp([each[seed] for seed in shared])) for each in (by_seed, found[base]))
+            compared.append(Paired(name, base, differences, *bootstrap(list(differences.values())), spread))
     return compared
 
 
@@ -320,7 +334,11 @@ def conclusion(compared: Sequence[Paired], metric: str) -> str:
                 f"higher with {higher} of {len(values)} seeds, by {min(values):+.3f} to {max(values):+.3f}. "
             )
         sentences.append(said + _verdict(one))
-    by_chance = [2 * 0.5 ** len(one.differences) for one in compared if len(one.differences) >= _FEWEST]
+    by_chance = [
+        2 * 0.5 ** len(one.differences)
+        for one in compared
+        if len(one.differences) >= _FEWEST and one.effect < _OBVIOUS
+    ]
     if len(by_chance) > 1:
         sentences.append(
             f"If all were alike, about {sum(by_chance):.1f} of {len(by_chance)} such comparisons would agree by chance."
@@ -346,6 +364,10 @@ def _verdict(one: Paired) -> str:
     if min(values) > 0 or max(values) < 0:
         chance = 2 * 0.5 ** len(values)
         side = "more" if min(values) > 0 else "less"
+        if one.effect >= _OBVIOUS:
+            return (
+                f"That is plain: the smallest difference is {one.effect:.0f} times the spread over the seeds."
+            )
         return (
             f"All seeds agree that it scores {side}; if the two were alike, all would agree by chance in {chance:.0%} "
             "of such comparisons."

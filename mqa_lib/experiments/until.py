@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from mqa_lib import checks
 from mqa_lib.experiments.records import best_epoch, cpu_seconds, right_colours
 
 SHARE = 0.9
@@ -126,3 +127,30 @@ def compared(
     if sooner == len(seeds) or later == len(seeds):
         return f"{lead}{counted}."
     return f"{lead}{counted}. Not resolved: the seeds do not agree."
+
+
+def ablation_table(rows: list[dict[str, Any]]) -> str:
+    """Return a Markdown table of the probe's ablation: for each arm its seeds, accuracy, parameters and CPU seconds.
+
+    Args:
+        rows: As `mqa_lib.probe.ablation` yields them.
+
+    Raises:
+        ValueError: There is no row.
+    """
+    checks.positive("rows", len(rows), "Make some with `python -m mqa_lib probe`.")
+    lines = [
+        "| between the convolutions | seeds | accuracy at the end: median (range) | parameters | CPU seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = [row for row in rows if row["arm"] == arm]
+        seconds = median(row["cpu_seconds"] for row in own)
+        cells = (
+            len(own),
+            _range([row["accuracy"] for row in own]),
+            f"{own[0]['parameters']:,}",
+            f"{seconds:.0f}",
+        )
+        lines.append(f"| {arm} | {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)

@@ -9,8 +9,8 @@ from mqa_lib.labs.base import Lab, dropdown
 Record = dict[str, Any]
 _UNITS = {
     "epoch": "passes over the training pictures",
-    "pictures": "pictures seen, pretraining included",
-    "CPU seconds": "CPU seconds, pretraining included",
+    "pictures": "pictures seen",
+    "CPU seconds": "CPU seconds",
 }
 _ALL = "all"
 CHANCE = 0.25

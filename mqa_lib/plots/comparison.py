@@ -117,20 +117,22 @@ def until_dots(
     """
     fig, ax = figure(width=7.5, height=1.2 + 0.33 * len(reached))
     for row, (name, places) in enumerate(reached.items()):
-        there = [place for place in places if place is not None]
-        without = [end for place, end in zip(places, trained[name], strict=True) if place is None]
-        ax.plot(
-            there, [row] * len(there), "o", color=PALETTE[0], markersize=6, label="a seed reaches the goal"
-        )
-        ax.plot(
-            without,
-            [row] * len(without),
-            ">",
-            color=BLACK,
-            fillstyle="none",
-            markersize=8,
-            label="ends without it",
-        )
+        # seeds lie a little apart, or equal ones would look like one
+        heights = [row + 0.14 * (at - (len(places) - 1) / 2) for at in range(len(places))]
+        seeds = list(zip(places, trained[name], heights, strict=True))
+        there = [(place, height) for place, _, height in seeds if place is not None]
+        without = [(end, height) for place, end, height in seeds if place is None]
+        if there:
+            ax.plot(
+                *zip(*there, strict=True),
+                "o",
+                color=PALETTE[0],
+                markersize=6,
+                label="a seed reaches the goal",
+            )
+        if without:
+            looks = {"color": BLACK, "fillstyle": "none", "markersize": 8, "linestyle": ""}
+            ax.plot(*zip(*without, strict=True), marker=">", label="a seed ends without it", **looks)
         if len(there) > len(without):
             ordered = sorted(place if place is not None else float("inf") for place in places)
             ax.plot(median(ordered), row, "|", color=BLACK, markersize=15, label="median")

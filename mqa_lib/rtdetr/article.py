@@ -7,13 +7,14 @@ convolutions (the article's copy it does not). That is the one way in which thes
 was published: what they compute is the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from ultralytics.nn.modules.block import C3, Bottleneck, ResNetBlock, ResNetLayer
 
+from mqa_lib import checks
 from mqa_lib.blocks import MobileMQABlock
 from mqa_lib.published import ALL, Defect, PublishedMQA
 
@@ -28,6 +29,27 @@ def takes_channels_last(network: nn.Module) -> bool:
         isinstance(layer, PublishedMQA) and Defect.ROW_MAJOR_ONLY in layer.defects
         for layer in network.modules()
     )
+
+
+def check_square(network: nn.Module, size: Sequence[int] | None) -> None:
+    """Refuse a picture size that the article's layer cannot take: it uses the number of rows for that of columns, too.
+
+    Args:
+        network: Any model; one without the article's layer takes every size.
+        size: Height and width in pixels, or one number for both; None is square.
+
+    Raises:
+        ValueError: The model has the article's layer, and height and width differ.
+    """
+    layers = (layer for layer in network.modules() if isinstance(layer, PublishedMQA))
+    if (
+        size is not None
+        and len(set(size)) > 1
+        and any(Defect.SQUARE_ONLY in layer.defects for layer in layers)
+    ):
+        rule = "must be square for a model with the article's layer"
+        way_out = f"Use {max(size)}, or the corrected model of the same name with -corrected."
+        raise checks.refuse("imgsz", ",".join(map(str, size)), rule, way_out)
 
 
 class ArticleBottleneck(ResNetBlock):

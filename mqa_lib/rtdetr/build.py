@@ -10,6 +10,7 @@ from typing import Any
 
 from ultralytics import RTDETR, YOLO
 from ultralytics.nn import tasks
+from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.utils import LOGGER
 from ultralytics.utils.callbacks.base import default_callbacks
 
@@ -153,6 +154,24 @@ def _checkpoint(path: Path) -> RTDETR | YOLO:
         rule = f"holds a {type(model.model).__name__} and no detector"
         raise checks.refuse("model", path, rule, "Use a checkpoint such as rtdetr-l.pt.")
     return model
+
+
+def set_queries(model: RTDETR | YOLO, count: int) -> None:
+    """Give RT-DETR's decoder another number of queries, also in the rows that a training builds it from.
+
+    Queries are the encoder's best places, not weights, so a trained model takes any number.
+
+    Raises:
+        ValueError: The number is less than 1, or the model has no queries.
+    """
+    checks.positive("num_queries", count, "Use at least the largest number of objects in a picture.")
+    decoder, row = model.model.model[-1], model.model.yaml["head"][-1]
+    if not isinstance(decoder, RTDETRDecoder):
+        rule = f"is for RT-DETR, and this model ends in {row[2]}"
+        raise checks.refuse("num_queries", count, rule, "Leave it out.")
+    decoder.num_queries = count
+    # a row may leave out what stands at ultralytics' defaults: classes, channels, queries
+    row[3] = [*row[3][:1], *(row[3][1:2] or [decoder.hidden_dim]), count, *row[3][3:]]
 
 
 def content_of(name: str) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """ultralytics' own command line, with our layers registered and our models' names understood."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ultralytics.cfg import TASKS, entrypoint
 
-from mqa_lib.rtdetr import build, fit
+from mqa_lib.rtdetr import article, build, fit
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -20,6 +21,7 @@ def run(arguments: Sequence[str]) -> int:
             there or broken, which it says with a `RuntimeError`; or a model file is broken.
     """
     fit.warn_if_untested()
+    _check_square(arguments)
     before = sys.argv[:]
     # ultralytics keeps this very list, and tells by its first word that it serves a command line.
     sys.argv[:] = ["yolo", *_with_task([_resolved(argument) for argument in arguments])]
@@ -34,6 +36,15 @@ def run(arguments: Sequence[str]) -> int:
     finally:
         sys.argv[:] = before
     return 0
+
+
+def _check_square(arguments: Sequence[str]) -> None:
+    """Refuse at once a model file with the article's layer together with sides that differ."""
+    given = dict(argument.partition("=")[::2] for argument in arguments)
+    sides = re.findall(r"\d+", given.get("imgsz", ""))
+    name = given.get("model", "")
+    if len(set(sides)) > 1 and name.removesuffix(".yaml") in build.MODELS:
+        article.check_square(build.load(name.removesuffix(".yaml")).model, [int(side) for side in sides])
 
 
 def _with_task(arguments: list[str]) -> list[str]:

@@ -18,8 +18,14 @@ from mqa_lib.rtdetr.colours import LockColours, count, validator_for
 from mqa_lib.rtdetr.train import measured
 
 
-def evaluate(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 128) -> dict[str, Any]:
+def evaluate(model: RTDETR, data: str | Path, split: str = "val", imgsz: int | None = None) -> dict[str, Any]:
     """Return mAP50, mAP50-95 and both for each class, on one split of a data set; of Keys & Locks the colours, too.
+
+    Args:
+        model: The detector.
+        data: The data set, by its file.
+        split: "train", "val" or "test".
+        imgsz: Pixels that pictures are brought to; the size that the model was trained at if not given.
 
     Raises:
         DataError: The data set is not fit to be evaluated on.
@@ -32,11 +38,23 @@ def evaluate(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 1
         where = {"project": scratch, "name": "val", "exist_ok": True}
         model.add_callback("on_val_end", seen.append)
         try:
-            options = {"data": str(resolved), "split": split, "imgsz": imgsz, "batch": 32, **quiet, **where}
+            options = {
+                "data": str(resolved),
+                "split": split,
+                "imgsz": imgsz or size_of(model),
+                "batch": 32,
+                **quiet,
+                **where,
+            }
             model.val(validator_for(model.model), **options)
         finally:
             model.callbacks["on_val_end"].remove(seen.append)
     return measured(seen[-1])
+
+
+def size_of(model: RTDETR) -> int:
+    """Return the pixels that a model was trained at: 128 where it does not know, as for Keys & Locks."""
+    return model.overrides.get("imgsz", 128)
 
 
 def lock_colours(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 128) -> LockColours:

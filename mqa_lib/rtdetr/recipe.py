@@ -33,11 +33,10 @@ class Recipe:
         imgsz: Height and width in pixels that pictures are brought to.
         batch: Pictures a step.
         lr0: Learning rate after one epoch of warm-up; from there it falls along a cosine.
-        pretrain_pictures: Pictures of Keys & Locks that the backbone sees before, whatever the data are (see
-            `mqa_lib.rtdetr.pretrain`); 0 for none.
         keeps_pairs: Use only augmentation that leaves colours and pairs alone; otherwise ultralytics' default.
-        pretrain_batch: Pictures a step of the backbone's training.
         lrf: Share of `lr0` at which that cosine ends; 1 keeps the rate constant.
+        num_queries: Queries of RT-DETR's decoder, which can find no more objects than that in a picture; 0 for those of
+            the model file.
         stop_at: Share of found locks with the right colour at which training stops, once two epochs in a row have it on
             the validation pictures; 0 trains all epochs. Only Keys & Locks has such colours.
     """
@@ -48,10 +47,9 @@ class Recipe:
     imgsz: int = 128
     batch: int = 16
     lr0: float = 5e-4
-    pretrain_pictures: int = 0
     keeps_pairs: bool = True
-    pretrain_batch: int = 64
     lrf: float = 0.05
+    num_queries: int = 0
     stop_at: float = 0.0
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from ultralytics.utils import RANK, SETTINGS
 from mqa_lib import checks, locking, published
 from mqa_lib.datasets import inspect, yolo
 from mqa_lib.rtdetr import article, own_set
-from mqa_lib.rtdetr.build import MODELS, content_of, load, quietly, source
+from mqa_lib.rtdetr.build import MODELS, load, quietly, set_queries, source
 from mqa_lib.rtdetr.fit import check_variant
 from mqa_lib.rtdetr.recipe import Recipe, arguments, check_size
 from mqa_lib.rtdetr.trainer import EPOCH_MEASURED, Diverged, Paused, trainer_for
@@ -60,8 +61,17 @@ class _Recorder:
         if RANK > 0:  # of several processes the first one writes
             return
         draft = self.path.with_suffix(".part")
-        draft.write_text(json.dumps(self.record, indent=1) + "\n")
+        draft.write_text(json.dumps(_finite(self.record), indent=1, allow_nan=False) + "\n")
         draft.replace(self.path)
+
+
+def _finite(value: Any) -> Any:
+    """Return the same with None for every number that JSON does not know: NaN and the infinities."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _Bar:
@@ -112,7 +122,6 @@ def train(
     one_bar: bool | str = False,
     after_epoch: Callable[[dict[str, Any]], bool] | None = None,
     stop_at_nan: bool = False,
-    backbones: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Train, or go on with a training that was stopped, and return its record.
@@ -127,10 +136,8 @@ def train(
         one_bar: Show one progress bar instead of ultralytics' own tables, which is better to read in a notebook; a
             text is written before it.
         after_epoch: Called with the record when an epoch's checkpoint is written. If it returns true, the training
-            stops there, the record says that it is not finished, and the same call goes on with it. The pretraining of
-            the backbone asks it too, after every tenth, when the record has no epoch yet.
+            stops there, the record says that it is not finished, and the same call goes on with it.
         stop_at_nan: Stop at the first loss that is not finite. Otherwise ultralytics goes back an epoch, three times.
-        backbones: Folder where pretrained backbones are kept for other runs that need the same; else they are not.
         **options: Further arguments of ultralytics' `train`, such as `device` or `workers`.
 
     Raises:
@@ -147,7 +154,7 @@ def train(
     folder = Path(folder).absolute()
     own_set.check_apart(Path(data), folder)
     with _alone_in(folder.resolve()):
-        return _train_alone(recipe, data, folder, one_bar, after_epoch, stop_at_nan, backbones, options)
+        return _train_alone(recipe, data, folder, one_bar, after_epoch, stop_at_nan, options)
 
 
 def _train_alone(
@@ -157,7 +164,6 @@ def _train_alone(
     one_bar: bool | str,
     after_epoch: Callable[[dict[str, Any]], bool] | None,
     stop_at_nan: bool,
-    backbones: str | Path | None,
     options: dict[str, Any],
 ) -> dict[str, Any]:
     origin = source(recipe.model)
@@ -165,8 +171,11 @@ def _train_alone(
         report = yolo.checked(read.path)
         record_file = folder / "record.json"
         started = {"recipe": asdict(recipe), "data": own_set.card(Path(data), report, read.left_out)}
-        if record_file.exists():
-            _check_same_run(folder, read_record(record_file), started)
+        if record_file.exists() and _has_begun(folder, there := read_record(record_file)):
+            _check_same_run(folder, there, started)
+        else:
+            # a start that was refused, or stopped before its first epoch, leaves the folder free for another
+            record_file.unlink(missing_ok=True)
         report = settle(report)
     for note in (*read.left_out, *inspect.duplicates(report)):
         print(f"{Path(data).name}: {note}", file=sys.stderr)
@@ -177,17 +186,7 @@ def _train_alone(
     folder.mkdir(parents=True, exist_ok=True)
     stage = _stage(folder, recipe.epochs)
     if stage != "finished":
-        recorder.write()
-        if recipe.pretrain_pictures:
-
-            def pause() -> bool:
-                return after_epoch is not None and after_epoch(recorder.record)
-
-            try:
-                options["pretrained"] = str(_pretrained(recipe, folder, recorder.record, backbones, pause))
-            except Paused:
-                return recorder.record
-        elif origin.suffix != ".yaml":
+        if origin.suffix != ".yaml":
             options.setdefault("pretrained", str(as_checkpoint(load(origin), folder / "start.pt")))
         recorder.write()
         resolved = yolo.write_resolved(report, folder / "data.yaml")
@@ -232,6 +231,11 @@ def read_record(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def _has_begun(folder: Path, record: dict[str, Any]) -> bool:
+    """Return whether a folder holds an epoch or a checkpoint, and so a run that another one must not write over."""
+    return bool(record["epochs"]) or (folder / "weights" / "last.pt").exists()
+
+
 def _stage(folder: Path, epochs: int) -> str:
     """Return what the checkpoint in `folder` allows: "new", "resumable" or "finished"."""
     last = folder / "weights" / "last.pt"
@@ -254,7 +258,12 @@ def _run(
     resumable = options.pop("resume")
     model = load(folder / "weights" / "last.pt" if resumable else source(recipe.model))
     if resumable and recipe.model in MODELS:
-        check_variant(model.model, content_of(recipe.model), recipe.model)
+        wanted = load(recipe.model)
+        if recipe.num_queries:
+            set_queries(wanted, recipe.num_queries)
+        check_variant(model.model, wanted.model.yaml, recipe.model)
+    if recipe.num_queries and not resumable:
+        set_queries(model, recipe.num_queries)
     for event, call in events.items():
         model.add_callback(event, call)
     if not article.takes_channels_last(model.model):
@@ -330,27 +339,6 @@ def _without_idle_ray() -> Iterator[None]:
         yield
     finally:
         dict.__setitem__(SETTINGS, "raytune", before)
-
-
-def _pretrained(
-    recipe: Recipe,
-    folder: Path,
-    record: dict[str, Any],
-    backbones: str | Path | None,
-    pause: Callable[[], bool],
-) -> Path:
-    from mqa_lib.rtdetr import pretrain
-
-    path = folder / "pretrained.pt"
-    if not path.with_suffix(".json").exists():
-        wanted: dict[str, Any] = {"pictures": recipe.pretrain_pictures, "batch_size": recipe.pretrain_batch}
-        wanted["pause"] = pause
-        if backbones is None:
-            pretrain.pretrain(recipe.model, path, recipe.seed, **wanted)
-        else:
-            pretrain.pretrain_once(recipe.model, path, backbones, recipe.seed, **wanted)
-    record["pretraining"] = json.loads(path.with_suffix(".json").read_text())
-    return path
 
 
 def _check_same_run(folder: Path, there: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -93,6 +93,9 @@ def load_weights(path: str | Path) -> RTDETR:
     network.names = names
     model = as_model(network, own_file if "yaml" in card else str(MODELS[card["model"]]))
     model.card = card
+    if size := card.get("imgsz"):
+        # ultralytics takes the size of `val`, `predict`, `train` and `export` from here
+        model.overrides["imgsz"] = network.args["imgsz"] = size
     torch.nn.Module.requires_grad_(network, False)
     return model
 
@@ -150,7 +153,8 @@ def as_checkpoint(model: RTDETR, path: str | Path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": model.model, "epoch": -1, "train_args": {}}, path)
+    size = model.overrides.get("imgsz")
+    torch.save({"model": model.model, "epoch": -1, "train_args": {"imgsz": size} if size else {}}, path)
     return path
 
 

@@ -461,11 +461,13 @@ original = rtdetr.load(checkpoint).model.float().eval()
 with torch.inference_mode():
     theirs, own = original(x)[0], carried.model(x)[0]
 apart = (theirs - own).abs().max().item()
-assert torch.equal(theirs, own)
+# Zero on most machines. A PyTorch that chooses another kernel for the other memory layout rounds in the last digits.
+assert apart < 1e-4
 print(f"answers of shape {tuple(own.shape)}, largest difference: {apart}")
 
 # %% [markdown]
-# Not small: zero. The article's places do not have this, for there the signal must pass *through* the attention:
+# The same answers, but for rounding at most. The article's places do not have this, for there the signal must pass
+# *through* the attention:
 
 # %%
 audit.carry_over(stock, article)
@@ -546,13 +548,13 @@ files = [[line.split("#")[0].rstrip() for line in text.splitlines()] for text in
 print("\n".join(line for line in difflib.unified_diff(*files, n=0, lineterm="") if line[1:4] == "  -"))
 
 # %% [markdown]
-# Now check it as we checked ours: all weights placed, and the answers of the base to the bit.
+# Now check it as we checked ours: all weights placed, and the answers of the base, but for rounding.
 
 # %%
 mine = rtdetr.carry_over(checkpoint, WORK / "mine.yaml")
 with torch.inference_mode():
     difference = (mine.model(x)[0] - theirs).abs().max().item()
-assert difference == 0
+assert difference < 1e-4
 print(f"{mine.carried}\nlargest difference from the original's answers: {difference}")
 
 # %% [markdown]
@@ -633,7 +635,7 @@ view = explorer.show(explorer.look(mine, picture, "a picture", untrained, size=s
 # 3. What would `--after 1,3 --kv-stride 1` cost at 640 px? Estimate it, then look how long it predicts.
 #
 # Training, tracking, exporting, a fresh Python, several GPUs: [INTEGRATION.md](../mqa_lib/rtdetr/INTEGRATION.md).
-# Accuracy was not shown here; that needs trained twins. **Next:** [notebook 6](06_train_and_compare.ipynb).
+# Accuracy was not shown here; that needs trained twins. **Next:** [notebook 6](06_does_it_help.ipynb).
 
 # %%
 assert fingerprint() == before

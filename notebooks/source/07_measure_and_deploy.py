@@ -259,7 +259,7 @@ Markdown(f"{first_answer} Down-sampling itself (stride 2 against 1) {second_answ
 # %% [markdown]
 # For comparison: MobileNetV4 at 256 px has stride 2 at its 16 × 16 maps and no stride at its 8 × 8 ones. What a stride
 # costs in accuracy is not measured here: [notebook 4](04_look_at_attention.ipynb) shows what it does to the maps,
-# [notebook 6](06_train_and_compare.ipynb) trains.
+# [notebook 6](06_does_it_help.ipynb) trains.
 #
 # ## 4 · Memory
 #
@@ -561,7 +561,7 @@ for size in ((16, 16), (13, 22), (40, 7)) if HAS_ONNX else ():
 #
 # Not measured here: GPUs, phones, int8, and whole detectors (their record is in
 # [notebook 5](05_integrate_into_rtdetr.ipynb)). **And on:** your own model and data. Section 7 of notebook 5 makes the
-# model file, [notebook 6](06_train_and_compare.ipynb) shows how to train it and its twin.
+# model file, [notebook 6](06_does_it_help.ipynb) shows how to train it and its twin.
 
 # %% tags=["result"]
 print(

@@ -5,6 +5,8 @@ import torch
 from ultralytics.nn.modules import Conv
 from ultralytics.nn.modules.block import C3, ResNetLayer
 
+from mqa_lib import rtdetr
+from mqa_lib.rtdetr import article
 from mqa_lib.rtdetr.article import (
     C3_MQA,
     ArticleBottleneck,
@@ -90,3 +92,22 @@ def test_a_small_corrected_stage_starts_near_the_stock_stage_and_is_it_without_i
     for scale in scales:
         scale.zero_()
     torch.testing.assert_close(twin(x), stock(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "refused"),
+    [
+        ("rtdetr-nano-article", (96, 160), True),
+        ("rtdetr-nano-article", (96, 96), False),
+        ("rtdetr-nano-article", None, False),
+        ("rtdetr-nano-article-corrected", (96, 160), False),
+        ("rtdetr-nano-stock", (96, 160), False),
+    ],
+)
+def test_only_the_articles_layer_is_refused_a_picture_that_is_not_square(name, size, refused):
+    network = rtdetr.load(name).model
+    if refused:
+        with pytest.raises(ValueError, match=r"`imgsz` \(=96,160\) must be square.*-corrected"):
+            article.check_square(network, size)
+    else:
+        article.check_square(network, size)

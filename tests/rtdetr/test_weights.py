@@ -204,3 +204,16 @@ def test_the_bundled_twin_with_mobile_mqa_names_the_colours_of_locks():
     model = rtdetr.load(DATA / "weights" / f"{NANO}.safetensors")
     colours = evaluate.lock_colours(model, DATA / "keys_and_locks" / "data.yaml")
     assert colours.found > 0.95 * colours.locks and colours.share_right > 0.9
+
+
+def test_loaded_weights_are_measured_and_handed_on_at_the_size_they_were_trained_at(tmp_path):
+    model = rtdetr.load(DATA / f"weights/{NANO}.safetensors")
+    size = model.card["imgsz"]
+    found = model.val(
+        data=str(DATA / "keys_and_locks/data.yaml"), plots=False, verbose=False, project=str(tmp_path)
+    )
+    # 0.055 at ultralytics' own 640 pixels
+    assert found.box.map > 0.9 and found.box.map50 > 0.95
+    again = rtdetr.load(rtdetr.as_checkpoint(model, tmp_path / "start.pt"))
+    assert model.overrides["imgsz"] == again.overrides["imgsz"] == size
+    assert evaluate.size_of(again) == size and evaluate.size_of(rtdetr.load(NANO)) == 128

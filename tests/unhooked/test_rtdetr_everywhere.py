@@ -226,6 +226,7 @@ def test_yolo_knows_a_new_model_whatever_its_file_is_called(pictures, tmp_path, 
         ),
         (["predict", f"model={OURS[0]}", "source=nowhere.png"], "nowhere.png does not exist"),
         (["train", f"model={OURS[0]}", "data=nowhere.yaml"], "Dataset 'nowhere.yaml' error"),
+        (["predict", "model=rtdetr-nano-article", "source=nowhere.png", "imgsz=96,160"], "must be square"),
     ],
 )
 def test_yolo_tells_a_failure_by_its_exit_code(arguments, said):

@@ -9,6 +9,7 @@ import timm
 import torch
 from timm.layers import MultiQueryAttention2d
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from mqa_lib import MobileMQA, record, transfer
 
@@ -174,3 +175,14 @@ REFUSED_ARRAYS = [
 def test_arrays_of_something_else_are_refused(arrays, message):
     with pytest.raises(ValueError, match=message):
         transfer.from_tensorflow(arrays)
+
+
+def test_torchvision_extracts_features_from_a_timm_model_with_our_layers(medium):
+    ours, _ = swapped(medium)
+    extractor = create_feature_extractor(
+        ours, {"blocks.3": "map"}, tracer_kwargs={"leaf_modules": [MobileMQA]}
+    )
+    theirs = create_feature_extractor(copy.deepcopy(medium), {"blocks.3": "map"})
+    x = torch.rand(1, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(extractor(x)["map"], theirs(x)["map"], rtol=1e-4, atol=1e-4)

@@ -20,7 +20,8 @@ from mqa_lib import rtdetr
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.datasets.yolo import DataError
 from mqa_lib.locking import Busy
-from mqa_lib.rtdetr.train import Diverged, Recipe, Trainer, arguments, train
+from mqa_lib.rtdetr.train import Diverged, Recipe, arguments, train
+from mqa_lib.rtdetr.trainer import SafeRTDETRTrainer
 from tests.datasets.voc import write_voc
 
 ROOT = Path(__file__).parents[2]
@@ -277,7 +278,7 @@ def test_the_folders_that_were_checked_are_those_trained_on_wherever_one_stands(
 
 
 def test_the_trainer_can_be_imported_by_a_process_that_knows_nothing_else():
-    code = f"from {Trainer.__module__} import Trainer; from ultralytics.nn import tasks; print(tasks.MobileMQABlock)"
+    code = f"from {SafeRTDETRTrainer.__module__} import SafeRTDETRTrainer; from ultralytics.nn import tasks; print(tasks.MobileMQABlock)"
     assert (
         "MobileMQABlock"
         in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
@@ -304,7 +305,7 @@ def test_variants_see_the_same_pictures_in_one_order_and_a_resumed_run_goes_thro
 ):
     """The pictures as the network gets them, turned over or not: alike for a seed, another order for another one."""
     seen = []
-    prepare = Trainer.preprocess_batch
+    prepare = SafeRTDETRTrainer.preprocess_batch
 
     def noted(trainer, batch):
         if trainer.model.training:
@@ -319,7 +320,7 @@ def test_variants_see_the_same_pictures_in_one_order_and_a_resumed_run_goes_thro
         record = train(recipe, data, folder, after_epoch=lambda _: stop)
         return list(seen), record
 
-    monkeypatch.setattr(Trainer, "preprocess_batch", noted)
+    monkeypatch.setattr(SafeRTDETRTrainer, "preprocess_batch", noted)
     theirs, whole = shown("rtdetr-nano-mobile-mqa")
     ours, _ = shown("rtdetr-nano-stock", stop=True)
     again, record = shown("rtdetr-nano-stock")
@@ -368,3 +369,26 @@ def test_a_loss_that_is_no_number_stops_a_training_that_is_told_so(data, tmp_pat
 def test_the_articles_model_trains_and_is_measured_though_it_cannot_take_channels_last(data, tmp_path):
     record = train(Recipe("rtdetr-nano-article", epochs=1, imgsz=64, batch=16), data, tmp_path / "run")
     assert record["finished"] and record["epochs"][0]["lock colours"]["locks"] > 0
+
+
+def test_a_start_without_an_epoch_leaves_the_folder_free_for_other_settings(data, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(ValueError, match="lr0=5"):
+        train(replace(ONE_EPOCH, lr0=5.0), data, folder)
+    assert json.loads((folder / "record.json").read_text())["epochs"] == []
+    record = train(replace(ONE_EPOCH, seed=5), data, folder)
+    assert record["finished"] and record["recipe"]["seed"] == 5
+
+
+def test_weights_that_are_no_numbers_end_in_one_sentence_and_a_record_that_is_json(data, tmp_path):
+    model = rtdetr.load(RECIPE.model)
+    for parameter in model.model.parameters():
+        parameter.data.fill_(float("nan"))
+    broken = rtdetr.as_checkpoint(model, tmp_path / "nan.pt")
+    ran = subprocess.run(
+        [*command(data, tmp_path / "run")[:4], str(broken), *command(data, tmp_path / "run")[5:]],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 2 and "Diverged" in ran.stderr and "Traceback" not in ran.stderr
+    json.loads((tmp_path / "run/record.json").read_text(), parse_constant=pytest.fail)
