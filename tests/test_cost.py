@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from mqa_lib import MobileMQA, MobileMQABlock, MultiHeadAttention2d, cost
+from mqa_lib import MobileMQA, MultiHeadAttention2d, cost
 from mqa_lib.published import PublishedMQA
 
 MOBILE = st.fixed_dictionaries(
@@ -82,28 +82,12 @@ def test_torchs_counter_sees_the_fused_kernel_of_a_cpu_only_if_it_knows_its_form
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 13), st.sampled_from([1, 2]), st.sampled_from([3, 5]), st.sampled_from([1, 3]))
-def test_the_articles_layer_costs_what_torch_counts(
+def test_the_articles_layer_costs_what_mobile_mqa_with_values_as_wide_as_keys_costs(
     side: int, kv_stride: int, kernel: int, heads: int
 ) -> None:
     layer = PublishedMQA(11, heads, 7, kv_stride=kv_stride, dw_kernel_size=kernel)
-    price = cost.published_mqa(11, side, side, heads, 7, kv_stride, kernel)
+    price = cost.mobile_mqa(11, side, side, heads, 7, 7, kv_stride=kv_stride, dw_kernel_size=kernel)
     assert (price.params, price.macs) == (owned(layer), counted_macs(layer, 11, side, side))
-
-
-@settings(max_examples=20, deadline=None)
-@given(SIZES, st.sampled_from([1, 2, 3]), st.sampled_from([1, (2, 3)]), st.sampled_from([None, 5]))
-def test_the_block_costs_what_torch_counts(
-    size: tuple[int, int], kv_stride: int, query_strides: int | tuple[int, int], value_dim: int | None
-) -> None:
-    layer = {
-        "kv_stride": kv_stride,
-        "query_strides": query_strides,
-        "value_dim": value_dim,
-        "dw_kernel_size": 5,
-    }
-    built = MobileMQABlock(11, 3, 7, **layer)
-    price = cost.mobile_mqa_block(11, *size, 3, 7, **layer)
-    assert (price.params, price.macs) == (owned(built), counted_macs(built, 11, *size))
 
 
 def moved_by(module: torch.nn.Module, *kinds: type, shape: tuple[int, ...]) -> int:
@@ -146,37 +130,12 @@ def test_bytes_are_those_that_move_through_the_modules_of_timms_layer(
     assert 2 * half.activation_bytes == price.activation_bytes
 
 
-def test_a_blocks_bytes_are_its_attentions_and_those_of_norm_scale_and_sum() -> None:
-    theirs = timm.models._efficientnet_blocks.MobileAttention(
-        11, 11, num_heads=3, key_dim=7, value_dim=5, use_multi_query=True, kv_stride=2
-    )
-    around = torch.nn.BatchNorm2d, timm.models._efficientnet_blocks.LayerScale2d
-    del theirs.attn.key.norm, theirs.attn.value.norm  # these fold
-    maps = (
-        moved_by(theirs, *around, shape=(1, 11, 13, 17)) + 3 * 4 * 11 * 13 * 17
-    )  # two maps are read for the sum
-    inner = cost.mobile_mqa(11, 13, 17, 3, 7, 5, kv_stride=2)
-    price = cost.mobile_mqa_block(11, 13, 17, 3, 7, 2, 5)
-    assert price.activation_bytes == inner.activation_bytes + maps
-    assert (price.score_bytes, price.key_value_bytes) == (inner.score_bytes, inner.key_value_bytes)
-
-
-def test_the_articles_layer_sends_its_scores_through_memory_six_times() -> None:
-    price = cost.published_mqa(160, 13, 13, 4, 64, 2)
-    moved = price.bytes_moved(scores_in_memory=True) - price.bytes_moved()
-    assert moved == 6 * 4 * 4 * 13**2 * 7**2  # written; read and written by division and softmax; read
-    assert price.bytes_moved() == cost.mobile_mqa(160, 13, 13, 4, 64, 64, kv_stride=2).bytes_moved()
-    assert cost.seconds(price, 1e30, 1e9, scores_in_memory=True) == pytest.approx(
-        price.bytes_moved(scores_in_memory=True) / 1e9
-    )
-
-
 def test_the_articles_table_leaves_out_a_hundred_times_what_it_prints_for_its_attention() -> None:
     stages = {160: 3, 80: 4, 40: 6, 20: 3}  # cells a side at 640 px, and blocks
     dims = dict(zip(stages, (64, 128, 256, 512), strict=True))
     scores = projections = 0
     for side, blocks in stages.items():
-        price = cost.published_mqa(dims[side], side, side, 2, 48)
+        price = cost.mobile_mqa(dims[side], side, side, 2, 48, 48)
         scores += blocks * (price.score_macs + price.value_macs)
         projections += blocks * price.projection_macs
     assert scores > 100 * projections

@@ -48,13 +48,6 @@ def test_model_costs_stack_to_the_total_that_is_written_beside_them():
     assert "in all 42.0, and 7.00 million parameters" in alt
 
 
-def test_score_memory_draws_every_stage_and_says_none_where_there_is_no_attention():
-    fig, alt = plots.score_memory({"theirs": [5.0, 0.5], "ours": [0.0, 0.25]}, ["stride 4", "stride 8"])
-    assert sorted(bar.get_height() for bar in fig.axes[0].patches) == [0, 0.25, 0.5, 5.0]
-    assert [text.get_text() for text in fig.axes[0].texts] == ["5", "0.5", "none", "0.25"]
-    assert "ours: 0 at stride 4, 0.25 at stride 8" in alt
-
-
 def test_the_way_in_names_every_row_and_draws_ours_in_file_and_model():
     rows = [("[-1, 1, Conv, [7]]", "Conv", 2, False), ("[-1, 1, OurBlock, [7]]", "OurBlock", 4, True)]
     rows += [("[-1, 1, Conv, [11]]", "Conv", 8, True)]

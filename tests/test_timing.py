@@ -116,12 +116,6 @@ def test_the_machine_is_described_without_its_name_or_paths() -> None:
     assert str(timing.Path.home()) not in text
 
 
-def test_the_speedup_compares_each_layer_in_its_faster_format() -> None:
-    seconds = {"ours, NCHW": 3.0, "ours, NHWC": 2.0, "timm, NCHW": 5.0, "timm, NHWC": 7.0}
-    timings = [Timing(name, (value, value), 1) for name, value in seconds.items()]
-    assert bench.speedup(timings) == Spread(2.5, 2.5, 2.5)
-
-
 def test_of_every_stride_the_faster_format_is_kept() -> None:
     shape = bench.Shape("toy", dim=6, height=5, width=7, num_heads=2, key_dim=3)
     timings = timing.compare(bench.stride_candidates(shape, (1, 3)), repeats=3)

@@ -14,7 +14,7 @@ from mqa_lib.bench.cases import (
     stride_candidates,
 )
 from mqa_lib.bench.floor import bare_products, merging, rates
-from mqa_lib.bench.run import GAINS, OUT, faster_formats, gain, main, run, speedup, summary, write
+from mqa_lib.bench.run import GAINS, OUT, faster_formats, gain, main, run, summary, write
 
 __all__ = [
     "GAINS",
@@ -33,7 +33,6 @@ __all__ = [
     "merging",
     "rates",
     "run",
-    "speedup",
     "stride_candidates",
     "summary",
     "write",

@@ -37,12 +37,6 @@ def faster_formats(timings: Sequence[Timing]) -> dict[str, Timing]:
     return {name: timing.fastest([t for t in timings if t.name.split(",")[0] == name]) for name in names}
 
 
-def speedup(timings: Sequence[Timing], ours: str = "ours", theirs: str = "timm") -> Spread:
-    """Return how many times as long the second layer takes as the first, each in its faster memory format."""
-    best = faster_formats(timings)
-    return best[theirs].ratio_to(best[ours])
-
-
 def gain(timings: Sequence[Timing], name: str) -> Spread | None:
     """Return one of `GAINS`, or None where a layer of it was not measured.
 

@@ -1,8 +1,8 @@
 """What attention over a feature map costs, in closed form: parameters, multiply-accumulates (MACs) and bytes.
 
 One MAC is one multiplication and the addition after it. Convolutions and matrix products are counted; norms,
-the softmax, pooling and enlarging are not, because they multiply no two large arrays (their memory traffic is
-counted where they cannot be folded into a neighbour). Nothing here runs a layer, so any size can be asked.
+the softmax, pooling and enlarging are not, because they multiply no two large arrays (the memory traffic of pooling
+and enlarging is counted). Nothing here runs a layer, so any size can be asked.
 """
 
 from mqa_lib.cost.devices import DEVICES, FORMATS, Device
@@ -13,10 +13,8 @@ from mqa_lib.cost.layers import (
     key_centre,
     key_grid,
     mobile_mqa,
-    mobile_mqa_block,
     multi_head,
     multi_query,
-    published_mqa,
     query_grid,
     side_by_side,
 )
@@ -38,10 +36,8 @@ __all__ = [
     "key_centre",
     "key_grid",
     "mobile_mqa",
-    "mobile_mqa_block",
     "multi_head",
     "multi_query",
-    "published_mqa",
     "query_grid",
     "ridge_point",
     "seconds",

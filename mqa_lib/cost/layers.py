@@ -1,10 +1,9 @@
 """The layers, step by step, and the grids of their queries and keys."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mqa_lib import checks
-from mqa_lib.cost.steps import ELEMENTWISE, Cost, Counter, Step
+from mqa_lib.cost.steps import Cost, Counter
 
 MULTI_HEAD, MULTI_QUERY, MOBILE = "multi-head", "multi-query", "Mobile MQA"
 
@@ -91,72 +90,6 @@ def mobile_mqa(
     return Cost(
         tuple(steps), num_heads * n * m * bytes_per_number, m * (k + v) * bytes_per_number, bytes_per_number
     )
-
-
-def mobile_mqa_block(
-    dim: int,
-    height: int,
-    width: int,
-    num_heads: int = 4,
-    key_dim: int = 64,
-    kv_stride: int = 1,
-    value_dim: int | None = None,
-    query_strides: int | Sequence[int] = 1,
-    dw_kernel_size: int = 3,
-    bytes_per_number: int = 4,
-) -> Cost:
-    """Return the cost of `MobileMQABlock`: norm, attention, layer scale and residual, each in a pass of its own.
-
-    Raises:
-        ValueError: As the block.
-    """
-    v = key_dim if value_dim is None else value_dim
-    inner = mobile_mqa(
-        dim,
-        height,
-        width,
-        num_heads,
-        key_dim,
-        v,
-        query_strides,
-        kv_stride,
-        dw_kernel_size,
-        None,
-        bytes_per_number,
-    )
-    count = Counter(dim, height * width, bytes_per_number)
-    first = count.pointwise("norm", 2 * dim, maps=2)  # one map read, one written
-    last = count.pointwise("layer scale", dim, maps=2), count.pointwise("residual", 0, maps=3)
-    return replace(inner, steps=(first, *inner.steps, *last))
-
-
-def published_mqa(
-    dim: int,
-    height: int,
-    width: int,
-    num_heads: int,
-    key_dim: int,
-    kv_stride: int = 1,
-    dw_kernel_size: int = 3,
-    bytes_per_number: int = 4,
-) -> Cost:
-    """Return the cost of the article's layer, `PublishedMQA`, whose values are as wide as its keys.
-
-    Its numbers are wrong, but as many as `MobileMQA`'s. It has no fused kernel: the scores are written, divided,
-    sent through the softmax and read, each in a pass over memory of its own. Ask `seconds` and `bytes_moved` with
-    `scores_in_memory=True`.
-
-    Raises:
-        ValueError: As the layer.
-    """
-    inner = mobile_mqa(
-        dim, height, width, num_heads, key_dim, key_dim, 1, kv_stride, dw_kernel_size, None, bytes_per_number
-    )
-    scores = next(at for at, step in enumerate(inner.steps) if step.kind == "scores")
-    passes = tuple(
-        Step(name, ELEMENTWISE, score_bytes=2 * inner.score_bytes) for name in ("divide scores", "softmax")
-    )
-    return replace(inner, steps=inner.steps[: scores + 1] + passes + inner.steps[scores + 1 :])
 
 
 def multi_query(

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from mqa_lib import checks
 
 KINDS = ("projections", "down-sampling", "scores", "weighted values")
-ELEMENTWISE = "element by element"
 
 
 @dataclass(frozen=True)
@@ -14,8 +13,7 @@ class Step:
 
     Args:
         name: What it is called in the formula.
-        kind: The group it is counted in, one of `KINDS`; or, without MACs, "resampling" for pooled queries and
-            "element by element" for norms, scales, sums and a softmax that no fused kernel takes in.
+        kind: The group it is counted in, one of `KINDS`; or, without MACs, "resampling" for pooled queries.
         params: Learnt numbers that it owns.
         macs: Multiply-accumulates for one picture.
         activation_bytes: What it reads and writes besides parameters, once each.
@@ -168,10 +166,6 @@ class Counter:
         # The norm's weight and bias belong here: they fold into the convolution.
         moved = (self.pixels + tokens) * self.dim * self.size
         return Step(name, "down-sampling", (kernel + 2) * self.dim, tokens * kernel * self.dim, moved)
-
-    def pointwise(self, name: str, params: int, maps: int) -> Step:
-        """Return an operation that reads and writes `maps` whole maps, one number at a time."""
-        return Step(name, ELEMENTWISE, params, 0, maps * self.pixels * self.dim * self.size)
 
     def resample(self, name: str, tokens: int, dim: int, params: int) -> Step:
         """Return a pooling of the map to `tokens`, or an enlarging of `tokens` to the map."""

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -156,13 +156,6 @@ def _places(
             if len(places) == count:
                 return places
     raise checks.refuse("pairs", count // 2, f"do not fit into {size} pixels", "Use fewer pairs.")
-
-
-def recolour(scene: Scene, pair: int, colour: int) -> Scene:
-    """Return the scene with the key of one pair in another colour; nothing else changes but the class of its lock."""
-    pairs = list(scene.pairs)
-    pairs[pair] = replace(pairs[pair], colour=colour)
-    return replace(scene, pairs=tuple(pairs))
 
 
 def render(scene: Scene) -> UInt8[np.ndarray, "size size 3"]:

@@ -21,13 +21,13 @@ from mqa_lib.plots.comparison import (
     until_dots,
     until_dots_alt,
 )
-from mqa_lib.plots.costs import cost_bars, cost_curves, roofline, time_ratios
+from mqa_lib.plots.costs import cost_bars, roofline, time_ratios
 from mqa_lib.plots.decoder import sampling_alt, sampling_figure
 from mqa_lib.plots.derivation import heat_maps, key_centres, scale_effect
 from mqa_lib.plots.evidence import evidence
 from mqa_lib.plots.flow import layer_flow
 from mqa_lib.plots.inline import heat_colours, heat_png, note_figure, photo
-from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, score_memory, token_layout, way_in
+from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, token_layout, way_in
 from mqa_lib.plots.roof import roof
 from mqa_lib.plots.strides import stride_figure
 from mqa_lib.plots.style import (
@@ -52,7 +52,6 @@ __all__ = [
     "Figure",
     "LivePicture",
     "cost_bars",
-    "cost_curves",
     "curves",
     "drawn_without_a_pause",
     "entropy_alt",
@@ -87,7 +86,6 @@ __all__ = [
     "sampling_figure",
     "scale_effect",
     "scenes",
-    "score_memory",
     "seed_curves",
     "seed_curves_alt",
     "seed_dots",

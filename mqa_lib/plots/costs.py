@@ -65,41 +65,6 @@ def _unit(counts: Sequence[int], units: Mapping[Any, str]) -> tuple[Any, str]:
     return fitting[0] if fitting else list(units.items())[-1]
 
 
-def cost_curves(
-    pictures_px: Sequence[int], costs: Mapping[str, Mapping[str, Sequence[Cost]]]
-) -> tuple[Figure, str]:
-    """Return MACs and memory against the side of a square picture.
-
-    Args:
-        pictures_px: Sides, the horizontal axis.
-        costs: For each column of the figure (by title) and each layer (by name), a cost for every side.
-    """
-    fig, axes = figure(3, len(costs), width=9.0, height=7.5, sharex=True, sharey="row", squeeze=False)
-    quantities = (
-        ("MACs [billion]", lambda c: c.macs / 1e9),
-        ("bytes moved [MiB]", lambda c: (c.weight_bytes + c.activation_bytes) / 2**20),
-        ("score matrices [MiB]", lambda c: c.score_bytes / 2**20),
-    )
-    told = []
-    for column, (title, layers) in enumerate(costs.items()):
-        for row, (label, quantity) in enumerate(quantities):
-            ax = axes[row, column]
-            for style, (name, series) in zip(LAYER_STYLES, layers.items(), strict=False):
-                ax.plot(pictures_px, [quantity(c) for c in series], label=name, **style)
-            ax.set(yscale="log")
-            if column == 0:
-                ax.set(ylabel=label)
-        axes[0, column].set_title(title)
-        axes[-1, column].set(
-            xlabel="side of the picture [px]", xticks=[px for px in pictures_px if px % 320 == 0]
-        )
-        last = ", ".join(f"{name}: {cost.in_thousands(series[-1].macs)}" for name, series in layers.items())
-        told.append(f"{title}: MACs at {pictures_px[-1]} px are {last}")
-    fig.align_ylabels(axes[:, 0])
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
-    return fig, f"MACs, bytes moved and score matrices against picture size, logarithmic. {'; '.join(told)}."
-
-
 def roofline(costs: Mapping[str, Mapping[str, Cost]], machines: Mapping[str, float]) -> tuple[Figure, str]:
     """Return the roofline's time of layers, as a share of the first layer's, against a machine's ridge point.
 

@@ -150,34 +150,6 @@ def model_costs(gflops: Mapping[str, Mapping[str, float]], params: Mapping[str, 
     return fig, f"Bars of the GFLOPs and parameters of whole models. {told}."
 
 
-def score_memory(gib: Mapping[str, Sequence[float]], stages: Sequence[str]) -> tuple[Figure, str]:
-    """Return bars on a logarithmic scale: GiB of one block's score matrix at each stage, for each model.
-
-    Args:
-        gib: For each model, by name, GiB at each stage; 0 where it has no attention.
-        stages: Names of the stages.
-    """
-    fig, ax = figure(width=8.4, height=3.0)
-    width = 0.8 / len(gib)
-    told = []
-    for index, ((name, values), colour) in enumerate(
-        zip(gib.items(), (VERMILLION, BLUE, GREEN), strict=False)
-    ):
-        places = np.arange(len(stages)) + (index - (len(gib) - 1) / 2) * width
-        ax.bar(
-            places, values, width, color=colour, label=name, hatch="//" if index else "", edgecolor="white"
-        )
-        for place, value in zip(places, values, strict=True):
-            text, height = (f"{value:.2g}", value) if value else ("none", 2e-4)
-            ax.annotate(text, (place, height), (0, 2), textcoords="offset points", ha="center", fontsize=9)
-        told.append(f"{name}: " + ", ".join(f"{v:.2g} at {s}" for v, s in zip(values, stages, strict=True)))
-    ax.set(yscale="log", ylim=(2e-4, 30), ylabel="score matrix of one block [GiB]")
-    ax.set_xticks(range(len(stages)), stages)
-    ax.grid(False, axis="x")
-    ax.legend(loc="upper right")
-    return fig, f"Bars of the memory of one block's score matrix in GiB, logarithmic. {'; '.join(told)}."
-
-
 def way_in(
     rows: Sequence[tuple[str, str, int, bool]], ours: str, home: str, size_px: int
 ) -> tuple[Figure, str]:

@@ -2,13 +2,14 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mqa_lib.datasets import keys_and_locks
-from mqa_lib.datasets.keys_and_locks import CLASSES, COLOURS, WHITE, draw_scene, recolour, render
+from mqa_lib.datasets.keys_and_locks import CLASSES, COLOURS, WHITE, draw_scene, render
 
 BUNDLED = Path(__file__).parents[2] / "data" / "keys_and_locks"
 SCENES = [draw_scene(seed, index) for seed in (2, 3) for index in range(30)]
@@ -24,7 +25,8 @@ def window(place):
 @pytest.mark.parametrize("scene", SCENES[:20], ids=range(20))
 def test_recolouring_a_key_changes_only_pixels_of_that_key_and_the_class_of_its_lock(scene):
     for index, pair in enumerate(scene.pairs):
-        other = recolour(scene, index, (pair.colour + 1) % len(COLOURS))
+        recoloured = replace(pair, colour=(pair.colour + 1) % len(COLOURS))
+        other = replace(scene, pairs=(*scene.pairs[:index], recoloured, *scene.pairs[index + 1 :]))
         changed = (render(scene) != render(other)).any(-1)
         assert changed[window(pair.key)].any()
         changed[window(pair.key)] = False
