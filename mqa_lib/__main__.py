@@ -203,12 +203,6 @@ def _yolo(_: argparse.Namespace, rest: Sequence[str]) -> int:
     return cli.run(rest)
 
 
-def _selftest(_: argparse.Namespace, __: Sequence[str]) -> int:
-    from mqa_lib.rtdetr.selftest import main as selftest
-
-    return selftest()
-
-
 def _pixel(text: str) -> tuple[int, int]:
     row, column = map(int, text.split(","))
     return row, column
@@ -301,11 +295,6 @@ def _parser() -> argparse.ArgumentParser:
     command("bench", _bench, "Time the layer against timm's and others; its own --help tells more.")
     command(
         "yolo", _yolo, "ultralytics' own command line, with our layers and our models' names known to it."
-    )
-    command(
-        "selftest",
-        _selftest,
-        "Say in five seconds whether the installed ultralytics builds our models right.",
     )
     new = command(
         "new-model", _new_model, "Write a model file: an RT-DETR with Mobile MQA after rows of yours."

@@ -1,5 +1,6 @@
 """One page about this machine: what is there, what is missing, and the one command that mends each line."""
 
+import functools
 import os
 import platform
 import shutil
@@ -185,8 +186,19 @@ def _ultralytics() -> Finding:
         return Finding(
             "mend", "detector", f"{len(set(copies))} copies of ultralytics; {where} would be used", command
         )
-    tried = "`python -m mqa_lib selftest` tries it out"
-    return Finding("ok", "detector", f"ultralytics is read from {where}; {tried}")
+    if wrong := _tried_out():
+        wanted = next((str(r) for r in bootstrap.declared("lab") if r.name == "ultralytics"), "ultralytics")
+        said = f"our models do not work with the installed ultralytics: {wrong}"
+        return Finding("mend", "detector", said, f'python -m pip install "{wanted}"')
+    return Finding("ok", "detector", f"ultralytics is read from {where}; our models build and answer with it")
+
+
+@functools.cache
+def _tried_out() -> str:
+    """Return what went wrong when a process of its own built our models and let them answer, else nothing."""
+    code = "from mqa_lib.rtdetr import build; build.try_out()"
+    run = subprocess.run([sys.executable, "-c", code], cwd=bootstrap.ROOT, capture_output=True, text=True)
+    return (run.stderr.strip() or "no message").splitlines()[-1] if run.returncode else ""
 
 
 def report() -> list[Finding]:

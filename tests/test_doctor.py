@@ -1,5 +1,6 @@
 """The doctor's page: what it says of packages, and that every complaint comes with a command."""
 
+import subprocess
 import sys
 
 from packaging.requirements import Requirement
@@ -97,3 +98,15 @@ def test_the_exit_code_tells_whether_something_has_to_be_mended(monkeypatch, cap
     declare(monkeypatch, "numpy>=97,<99")
     assert doctor.main() == 1
     assert "numpy" in capsys.readouterr().out
+
+
+def test_an_ultralytics_that_does_not_build_our_models_is_to_be_mended(monkeypatch):
+    failed = subprocess.CompletedProcess(
+        [], 1, "", "Traceback:\nTypeError: parse_model() wants something new\n"
+    )
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: failed)
+    doctor._tried_out.cache_clear()
+    line = next(line for line in doctor.report() if line.name == "detector")
+    doctor._tried_out.cache_clear()
+    assert line.state == "mend" and "TypeError: parse_model() wants something new" in line.said
+    assert line.mend.startswith('python -m pip install "ultralytics')

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from ultralytics import RTDETR, YOLO
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import RTDETRDecoder
 from ultralytics.utils import LOGGER
 from ultralytics.utils.callbacks.base import default_callbacks
 
-from mqa_lib import checks
+from mqa_lib import checks, hooks
 from mqa_lib.blocks import MobileMQABlock, MultiHeadBlock
 from mqa_lib.rtdetr import activation, article, encoder, fit
 
@@ -28,6 +29,11 @@ _STANDS_FOR: dict[str, tuple[type, str]] = {
     "C3_MQA": (article.C3_MQA, "C3"),
     "C3_MQA_Corrected": (article.C3_MQA_Corrected, "C3"),
     "AIFI_MQA": (encoder.AIFI_MQA, "AIFI"),
+}
+# Two models with both kinds of places for our layers, and the attention that has to be found in them.
+_TRIED = {
+    "rtdetr-nano-mobile-mqa": ["Mobile MQA", "Mobile MQA", "AIFI"],
+    "rtdetr-nano-mqa-encoder": ["Mobile MQA"],
 }
 
 
@@ -202,3 +208,22 @@ def source(model: str | Path) -> Path:
             f"`model` (={model}) does not exist. Check the path, or use one of: {', '.join(MODELS)}."
         )
     return path
+
+
+@torch.no_grad()
+def try_out() -> None:
+    """Build two of our models with the installed ultralytics, let them answer a picture, and find their attention.
+
+    Raises:
+        RuntimeError: An answer or the attention is not what it should be. What ultralytics raises is raised as it is.
+    """
+    picture = torch.rand(1, 3, 96, 128)
+    for name, expected in _TRIED.items():
+        with quietly():
+            network = tasks.RTDETRDetectionModel(str(MODELS[name]), nc=3, verbose=False).eval()
+        answer = network(picture)[0]
+        if answer.shape != (1, 30, 6) or not answer.isfinite().all():
+            raise RuntimeError(f"{name} answers with {tuple(answer.shape)}, not with 30 finite detections")
+        found = [view.kind for view in hooks.run(network, picture)]
+        if found != expected:
+            raise RuntimeError(f"{name} holds {found} and should hold {expected}")

@@ -170,7 +170,7 @@ def untested() -> str:
         return ""
     return (
         f"ultralytics {__version__} is outside the tested range {wanted.specifier}. "
-        "`python -m mqa_lib selftest` says in five seconds whether the integration holds."
+        "`python -m mqa_lib doctor` says whether our models build and answer with it."
     )
 
 

@@ -283,7 +283,9 @@ def test_a_network_of_another_variant_is_told_by_its_first_row_that_differs():
 def test_an_ultralytics_outside_the_tested_range_is_warned_of_once(monkeypatch):
     monkeypatch.setattr(fit, "__version__", "9.9.9")
     fit.warn_if_untested.cache_clear()
-    with pytest.warns(UserWarning, match=r"ultralytics 9\.9\.9 is outside the tested range .*selftest"):
+    with pytest.warns(
+        UserWarning, match=r"ultralytics 9\.9\.9 is outside the tested range .*mqa_lib doctor`"
+    ):
         rtdetr.load(NANO)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
