@@ -156,12 +156,7 @@ def _explore(options: argparse.Namespace, _: Sequence[str]) -> int:
     if draws:
         print(explorer.export_png(seen[0], output, options.at))
     else:
-        name = Path(options.checkpoint).name
-        try:
-            print(explorer.export_html(seen, output, options.at, name, not options.fixed, fit=True))
-        except explorer.PageTooLarge as error:
-            print(f"{error} Fixed pictures were written instead.", file=sys.stderr)
-            print(explorer.export_html(seen, output, options.at, name, interactive=False))
+        print(explorer.export_html(seen, output, options.at, Path(options.checkpoint).name))
     return 0
 
 
@@ -316,7 +311,6 @@ def _parser() -> argparse.ArgumentParser:
     explore.add_argument("--imgsz", type=_size, metavar="SIZE", help="SIZE or HEIGHT,WIDTH; else as trained")
     explore.add_argument("--weights-are", help="one sentence: trained on what")
     explore.add_argument("--layer", help="the only attention layer to show")
-    explore.add_argument("--fixed", action="store_true", help="fixed pictures only: a page without a script")
     ablation = command(
         "probe", _probe, "Train the probe over an ablation's arms and seeds; goes on where it stopped."
     )

@@ -97,6 +97,17 @@ def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     return positive(name, both[0]), positive(name, both[1])
 
 
+def index(name: str, value: int, count: int, way_out: str = "") -> int:
+    """Return `value` if it numbers one of `count` things, counted from 0.
+
+    Raises:
+        ValueError: `value` is below 0, or `count` or more.
+    """
+    if not 0 <= value < count:
+        raise refuse(name, value, f"must be from 0 to {count - 1}", way_out or f"There are {count}.")
+    return value
+
+
 def one_of(name: str, value: str, allowed: Collection[str]) -> str:
     """Return `value` if it is among `allowed`.
 

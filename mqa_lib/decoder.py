@@ -112,10 +112,6 @@ class SamplingRecord:
         )
         return row, column
 
-    def level_shares(self, layer: int, detection: int) -> Float[np.ndarray, " levels"]:
-        """Return how much of its reading a layer takes from the map of each level, all heads together."""
-        return self.weights[self._layer(layer), self._detection(detection)].sum(-1).mean(0)
-
     def share_within(self, layer: int, detection: int, part: Rectangle) -> float:
         """Return how much of a layer's reading comes from points in a part of the picture, all heads together."""
         rows, columns = np.moveaxis(self.points[self._layer(layer), self._detection(detection)], -1, 0)
@@ -172,10 +168,10 @@ class SamplingRecord:
             raise npz.refuse(path, "a record of sampling points", error) from error
 
     def _layer(self, layer: int) -> int:
-        return _index("layer", layer, self.weights.shape[0])
+        return checks.index("layer", layer, self.weights.shape[0])
 
     def _detection(self, detection: int) -> int:
-        return _index("detection", detection, self.weights.shape[1])
+        return checks.index("detection", detection, self.weights.shape[1])
 
 
 @dataclass
@@ -266,13 +262,13 @@ def record(
     weights_are: str,
 ) -> SamplingRecord:
     """Return what was found as a record in the picture's own pixels."""
-    height, width = picture.shape[:2]
+    frame = np.array(picture.shape[:2] * 2, np.float32)
     known = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
     return SamplingRecord(
-        points=_array(found.points.flip(-1)) * np.array((height, width), np.float32),
+        points=_array(found.points.flip(-1)) * frame[:2],
         weights=_array(found.weights),
-        references=_corners(found.references, height, width),
-        boxes=_corners(found.boxes, height, width),
+        references=corners(found.references) * frame,
+        boxes=corners(found.boxes) * frame,
         scores=_array(found.scores),
         queries=tuple(found.queries),
         classes=tuple(found.classes),
@@ -332,11 +328,10 @@ def _points(read: Read, queries: list[int]) -> tuple[Tensor, Tensor, Tensor]:
     return points, scores.softmax(-1).view(shape), reference
 
 
-def _corners(boxes: Float[Tensor, "*places 4"], height: int, width: int) -> Float32[np.ndarray, "*places 4"]:
-    """Return boxes given by middle and size as top, left, bottom and right in pixels."""
+def corners(boxes: Float[Tensor, "*axes 4"]) -> Float32[np.ndarray, "*axes 4"]:
+    """Return boxes given by middle and size, across first, as top, left, bottom and right."""
     middle, size = boxes[..., :2].flip(-1), boxes[..., 2:].flip(-1)
-    corners = torch.cat([middle - size / 2, middle + size / 2], dim=-1)
-    return _array(corners) * np.array((height, width, height, width), np.float32)
+    return _array(torch.cat([middle - size / 2, middle + size / 2], dim=-1))
 
 
 def _array(tensor: Float[Tensor, "*axes"]) -> Float32[np.ndarray, "*axes"]:
@@ -345,9 +340,3 @@ def _array(tensor: Float[Tensor, "*axes"]) -> Float32[np.ndarray, "*axes"]:
 
 def _is(module: nn.Module, name: str) -> bool:
     return any(parent.__name__ == name for parent in type(module).__mro__)
-
-
-def _index(name: str, value: int, count: int) -> int:
-    if not 0 <= value < count:
-        raise checks.refuse(name, value, f"must be from 0 to {count - 1}", f"The record holds {count}.")
-    return value

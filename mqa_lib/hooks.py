@@ -109,53 +109,20 @@ def evaluated(model: nn.Module, batch: Float[Tensor, "1 3 rows columns"]) -> Ite
     those of a prediction take no gradients, and those of single precision do not fit a model turned to half.
     """
     modes = {module: module.training for module in model.modules()}
-    kept = {module: _own_anchors(module) for module in modes if all(hasattr(module, n) for n in _ANCHORS)}
+    heads: list[Any] = [module for module in modes if all(hasattr(module, name) for name in _ANCHORS)]
+    anchors = [{name: getattr(head, name) for name in _ANCHORS} for head in heads]
     try:
         model.eval()
-        for module in kept:
-            module.__dict__["shapes"] = []
+        for head in heads:
+            head.shapes = []  # makes it make anchors anew
         with torch.set_grad_enabled(batch.requires_grad):
             yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for module, before in kept.items():
-            for name in _own_anchors(module):
-                del module.__dict__[name]
-            module.__dict__.update(before)
-
-
-def _own_anchors(module: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if name in _ANCHORS}
-
-
-def _run_hooked(
-    model: nn.Module, layers: dict[str, nn.Module], batch: Float[Tensor, "1 3 rows columns"]
-) -> list[View]:
-    maps: dict[str, Tensor] = {}
-    tokens: dict[str, tuple[Tensor, ...]] = {}
-    hooks = [layer.register_forward_pre_hook(_keep_map(maps, name)) for name, layer in layers.items()]
-    for name, layer in layers.items():
-        if kind(layer) == "AIFI":
-            # What AIFI hands on already holds the embedding of the positions, and the norm where that comes first.
-            hook = _attention_of(layer).register_forward_pre_hook(
-                _keep_tokens(tokens, name), with_kwargs=True
-            )
-            hooks.append(hook)
-    lattices = {(batch.shape[2], batch.shape[3]): Lattice((0.5, 0.5), (1.0, 1.0))}
-    for name, module in model.named_modules():
-        within = any(name.startswith(f"{layer}.") for layer in layers)
-        if isinstance(module, _STRIDED) and not within:
-            hooks.append(module.register_forward_hook(_keep_lattice(lattices)))
-    try:
-        model(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [
-        _view(name, layers[name], x, _lattice(lattices, batch, x), tokens.get(name, ()))
-        for name, x in maps.items()
-    ]
+        for head, before in zip(heads, anchors, strict=True):
+            for name, value in before.items():
+                setattr(head, name, value)
 
 
 def kind(layer: nn.Module) -> str:
@@ -165,13 +132,39 @@ def kind(layer: nn.Module) -> str:
     if isinstance(layer, MultiHeadAttention2d):
         return "multi-head attention"
     named = any(parent.__name__ == "AIFI" for parent in type(layer).__mro__)
-    # An AIFI whose attention someone replaced is not read as if it were its own.
-    return "AIFI" if named and getattr(_attention_of(layer), "in_proj_weight", None) is not None else ""
+    # An AIFI whose attention someone replaced is not read as if it were its own; another library's may keep none there.
+    whole = getattr(getattr(layer, "ma", None), "in_proj_weight", None) is not None
+    return "AIFI" if named and whole else ""
 
 
-def _attention_of(layer: Any) -> Any:
-    """Return the attention inside an AIFI, and nothing where another library's layer of that name keeps none there."""
-    return getattr(layer, "ma", None)
+def _run_hooked(
+    model: nn.Module, layers: dict[str, nn.Module], batch: Float[Tensor, "1 3 rows columns"]
+) -> list[View]:
+    maps: dict[str, Tensor] = {}
+    tokens: dict[str, tuple[Tensor, ...]] = {}
+    lattices = {(batch.shape[2], batch.shape[3]): Lattice((0.5, 0.5), (1.0, 1.0))}
+    hooks = []
+    for name, layer in layers.items():
+        hooks.append(layer.register_forward_pre_hook(_keep_map(maps, name)))
+        if kind(layer) == "AIFI":
+            # What AIFI hands on already holds the embedding of the positions, and the norm where that comes first.
+            attention: Any = layer.ma
+            hooks.append(attention.register_forward_pre_hook(_keep_tokens(tokens, name), with_kwargs=True))
+    for name, module in model.named_modules():
+        within = any(name.startswith(f"{layer}.") for layer in layers)
+        if isinstance(module, _STRIDED) and not within:
+            hooks.append(module.register_forward_hook(_keep_lattice(lattices)))
+    try:
+        model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    views = []
+    for name, x in maps.items():
+        q, k, how = _READERS[kind(layers[name])](layers[name], x, tokens.get(name, ()))
+        grid, lattice = (x.shape[2], x.shape[3]), _lattice(lattices, batch, x)
+        views.append(View(name, kind(layers[name]), q[0], k[0], grid, lattice, **how))
+    return views
 
 
 def _keep_map(maps: dict[str, Tensor], name: str) -> Callable[..., None]:
@@ -180,6 +173,53 @@ def _keep_map(maps: dict[str, Tensor], name: str) -> Callable[..., None]:
 
 def _keep_tokens(tokens: dict[str, tuple[Tensor, ...]], name: str) -> Callable[..., None]:
     return lambda _, inputs, named: tokens.update({name: (*inputs, named.get("query"), named.get("key"))[:2]})
+
+
+def _mobile_mqa(
+    layer: Any, x: Float[Tensor, "1 dim height width"], _: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Return queries, keys and how their grids lie on the map."""
+    q, k = layer.queries_and_keys(x)
+    how: dict[str, Any] = {"query_strides": layer.query_strides, "kv_stride": layer.kv_stride}
+    reduction = getattr(layer.key, "down_conv", None)
+    if isinstance(reduction, nn.Conv2d):
+        size = int(reduction.kernel_size[0])
+        rows, columns = (
+            functional.windows(extent, size, layer.kv_stride, layer.padding) for extent in x.shape[2:]
+        )
+        how |= {"kernel": size, "keys": (rows[0], columns[0]), "padding": (rows[1], columns[1])}
+    if layer.padding:
+        rows, columns = (
+            functional.windows(extent, stride, stride, layer.padding)
+            for extent, stride in zip(x.shape[2:], layer.query_strides, strict=True)
+        )
+        how["query_padding"] = (rows[1], columns[1])
+    return q, k, how
+
+
+def _multi_head(
+    layer: Any, x: Float[Tensor, "1 dim height width"], _: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    q, k = (part(x).unflatten(1, (layer.num_heads, -1)).flatten(-2).mT for part in (layer.query, layer.key))
+    return q, k, {}
+
+
+def _aifi(
+    layer: Any, _: Float[Tensor, "1 dim height width"], tokens: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    attention = layer.ma
+    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    q, k = (
+        F.linear(tokens[part], weights[part], biases[part])
+        .unflatten(-1, (attention.num_heads, -1))
+        .transpose(1, 2)
+        for part in (0, 1)
+    )
+    return q, k, {}
+
+
+# How a layer's queries and keys are had, by its kind: from the map that went in, or from the tokens of its attention.
+_READERS = {"Mobile MQA": _mobile_mqa, "multi-head attention": _multi_head, "AIFI": _aifi}
 
 
 def _keep_lattice(lattices: dict[tuple[int, int], Lattice]) -> Callable[..., None]:
@@ -225,46 +265,6 @@ def _lattice(
     grid = (x.shape[2], x.shape[3])
     down, across = batch.shape[2] / grid[0], batch.shape[3] / grid[1]
     return lattices.get(grid, Lattice((down / 2, across / 2), (down, across)))
-
-
-def _view(
-    name: str,
-    layer: nn.Module,
-    x: Float[Tensor, "1 dim height width"],
-    lattice: Lattice,
-    tokens: tuple[Tensor, ...],
-) -> View:
-    grid = (x.shape[2], x.shape[3])
-    if isinstance(layer, MobileMQA):
-        q, k = layer.queries_and_keys(x)
-        how: dict[str, Any] = {"query_strides": layer.query_strides, "kv_stride": layer.kv_stride}
-        reduction = getattr(layer.key, "down_conv", None)
-        if isinstance(reduction, nn.Conv2d):
-            size = int(reduction.kernel_size[0])
-            placed = [functional.windows(extent, size, layer.kv_stride, layer.padding) for extent in grid]
-            counts, before = zip(*placed, strict=True)
-            how |= {"kernel": size, "keys": counts, "padding": before}
-        if layer.padding:
-            placed = [
-                functional.windows(extent, stride, stride, layer.padding)
-                for extent, stride in zip(grid, layer.query_strides, strict=True)
-            ]
-            how["query_padding"] = tuple(before for _, before in placed)
-        return View(name, kind(layer), q[0], k[0], grid, lattice, **how)
-    if isinstance(layer, MultiHeadAttention2d):
-        q, k = (
-            part(x).unflatten(1, (layer.num_heads, -1)).flatten(-2).mT for part in (layer.query, layer.key)
-        )
-        return View(name, kind(layer), q[0], k[0], grid, lattice)
-    attention = _attention_of(layer)
-    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
-    q, k = (
-        F.linear(tokens[part], weights[part], biases[part])
-        .unflatten(-1, (attention.num_heads, -1))
-        .transpose(1, 2)
-        for part in (0, 1)
-    )
-    return View(name, kind(layer), q[0], k[0], grid, lattice)
 
 
 def in_half(

@@ -136,7 +136,7 @@ class AttentionRecord:
 
         With more layers before it, a key knows of more than this: of all that those cells see.
         """
-        place = divmod(_index("key", key, self.k.shape[1]), self.key_grid[1])
+        place = divmod(checks.index("key", key, self.k.shape[1]), self.key_grid[1])
         return self._rectangle(
             [
                 start + step * at
@@ -182,6 +182,12 @@ class AttentionRecord:
         )
         return down * self.query_grid[1] + across
 
+    def pixel_of(self, query: int) -> tuple[int, int]:
+        """Return row and column of the pixel in the middle of what one query stands for."""
+        top, left, bottom, right = self.query_cell_of(query)
+        height, width = self.image.shape[:2]
+        return min(int((top + bottom) / 2), height - 1), min(int((left + right) / 2), width - 1)
+
     def save(self, path: str | Path) -> Path:
         """Write the record to one `.npz` file, without pickle, and return its path."""
         rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _ARRAYS}
@@ -201,10 +207,10 @@ class AttentionRecord:
             raise npz.refuse(path, "an attention record", error) from error
 
     def _head(self, head: int) -> int:
-        return _index("head", head, self.num_heads)
+        return checks.index("head", head, self.num_heads)
 
     def _query(self, query: int) -> int:
-        return _index("query", query, self.q.shape[1])
+        return checks.index("query", query, self.q.shape[1])
 
     def _rectangle(self, start: list[float], size: tuple[float, float]) -> Rectangle:
         limits = self.image.shape[:2]
@@ -224,12 +230,6 @@ def entropy(weights: Float[np.ndarray, "*axes keys"]) -> Float[np.ndarray, "*axe
 def _softmax(scores: Float32[np.ndarray, "*axes keys"]) -> Float32[np.ndarray, "*axes keys"]:
     shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return shares / shares.sum(axis=-1, keepdims=True)
-
-
-def _index(name: str, value: int, count: int) -> int:
-    if not 0 <= value < count:
-        raise checks.refuse(name, value, f"must be from 0 to {count - 1}", f"The record holds {count}.")
-    return value
 
 
 def capture(
@@ -310,7 +310,7 @@ def reach(model: nn.Module, image: pictures.Picture, layer: str, key: int, size:
     core, batch = core_and_batch(model, picture, size)
     views = {view.name: view for view in hooks.run(core, batch.requires_grad_())}
     k = views[checks.one_of("layer", layer, views)].k
-    chosen = k[:, _index("key", key, k.shape[1])].square().sum()
+    chosen = k[:, checks.index("key", key, k.shape[1])].square().sum()
     touched = torch.autograd.grad(chosen, batch)[0][0].abs().sum(0).cpu().numpy() > 0
     edges = []
     for axis, extent in ((1, picture.shape[0]), (0, picture.shape[1])):

@@ -32,7 +32,7 @@ DOORS = {
     "matplotlib": {"plots"},
     "seaborn": {"plots"},
     "ultralytics": {"rtdetr"},
-    "ipywidgets": {"explorer", "exercises", "labs"},
+    "ipywidgets": {"exercises", "labs"},
     "anywidget": {"explorer"},
     "ray": {"experiments"},
 }

@@ -1,18 +1,16 @@
 """Look at attention: move a query over a picture and see what every head reads there."""
 
 from mqa_lib.explorer.evidence import Hits, Painted, at_the_key, painted_over
-from mqa_lib.explorer.export import PageTooLarge, export_html, export_png
+from mqa_lib.explorer.export import export_html, export_png
 from mqa_lib.explorer.faithful import Check, mask_check
 from mqa_lib.explorer.seen import Match, Seen, gather, look
-from mqa_lib.explorer.view import Explorer, show
+from mqa_lib.explorer.view import show
 from mqa_lib.explorer.words import layer_name
 
 __all__ = [
     "Check",
-    "Explorer",
     "Hits",
     "Match",
-    "PageTooLarge",
     "Painted",
     "Seen",
     "at_the_key",

@@ -47,17 +47,7 @@ export function unpack(given) {
   const length = new DataView(own.buffer).getUint32(0, true);
   const base = 4 + length;
   const meta = JSON.parse(new TextDecoder().decode(own.subarray(4, base)));
-  const array = ({ at, shape, steps }) => {
-    const count = shape.reduce((a, b) => a * b, 1);
-    if (steps === undefined) return halves(own.buffer, base + at, count);
-    // Two whole numbers of 12 bits in three bytes; every vector counts in steps of its own.
-    const step = halves(own.buffer, base + steps, count / shape.at(-1));
-    return Float32Array.from({ length: count }, (_, i) => {
-      const from = base + at + 3 * (i >> 1);
-      const two = own[from] | (own[from + 1] << 8) | (own[from + 2] << 16);
-      return (((two >> (12 * (i & 1))) & 4095) - 2048) * step[Math.floor(i / shape.at(-1))];
-    });
-  };
+  const array = ({ at, shape }) => halves(own.buffer, base + at, shape.reduce((a, b) => a * b, 1));
   for (const scene of meta.scenes) {
     for (const layer of scene.layers) {
       const [heads, queries, dim] = layer.q.shape;
@@ -73,12 +63,10 @@ export function unpack(given) {
       scene.points.shape = scene.points.weights.shape;
       scene.points.weights = array(scene.points.weights);
     }
-    if (scene.photo.at !== undefined) {
-      const file = own.subarray(base + scene.photo.at, base + scene.photo.at + scene.photo.bytes);
-      let text = "";
-      for (let at = 0; at < file.length; at += 32768) text += String.fromCharCode(...file.subarray(at, at + 32768));
-      scene.photo = `data:${scene.photo.type};base64,${btoa(text)}`;
-    }
+    const file = own.subarray(base + scene.photo.at, base + scene.photo.at + scene.photo.bytes);
+    let text = "";
+    for (let at = 0; at < file.length; at += 32768) text += String.fromCharCode(...file.subarray(at, at + 32768));
+    scene.photo = `data:${scene.photo.type};base64,${btoa(text)}`;
   }
   return meta;
 }

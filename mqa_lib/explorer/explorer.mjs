@@ -130,7 +130,7 @@ function render({ model, el }) {
   // Everything that depends on which layer of which picture is shown; numbers come with draw().
   function build() {
     const { layers } = scene();
-    root.style.setProperty("--mx-photo", photoOf(scene()));
+    root.style.setProperty("--mx-photo", `url("${scene().photo}")`);
     root.style.setProperty("--mx-ratio", `${scene().width} / ${scene().height}`);
     root.style.setProperty("--mx-rendering", Math.max(scene().width, scene().height) <= 400 ? "pixelated" : "auto");
     view = { built: built() };
@@ -382,11 +382,6 @@ function render({ model, el }) {
     speak.stop();
     root.remove();
   };
-}
-
-// A page that already shows the photo need not hold it twice.
-function photoOf({ photo }) {
-  return photo.on ? getComputedStyle(document.getElementById(photo.on)).getPropertyValue("--photo") : `url("${photo}")`;
 }
 
 export default { render };

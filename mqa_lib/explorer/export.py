@@ -5,19 +5,22 @@ import hashlib
 import html
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import singledispatch
 from pathlib import Path
 
-from mqa_lib import checks, plots
-from mqa_lib.explorer import fitting, page, payload, words
-from mqa_lib.explorer.seen import Seen, gather
-from mqa_lib.explorer.style import style
+from torch import nn
+
+from mqa_lib import checks, pictures, plots
+from mqa_lib import record as records
+from mqa_lib.explorer import payload, still, words
+from mqa_lib.explorer.seen import Seen, gather, look
 from mqa_lib.record import AttentionRecord
 
-LARGEST = 2_000_000  # bytes of a page that still opens and travels easily
+LARGEST = 4_000_000  # bytes of a page that still opens and travels easily
 _WAY_OUT = (
-    "Show fewer pictures, one layer (`--layer NAME`, `look(..., layer=NAME)`), a smaller picture (`--imgsz`), or only "
-    "fixed pictures (`--fixed`, `interactive=False`)."
+    "Show a smaller picture (`--imgsz 320`, `look(..., size=320)`), one layer (`--layer NAME`, "
+    "`look(..., layer=NAME)`), or fewer pictures."
 )
 # What a host gives the explorer, for a page that has no kernel: somewhere to keep the state.
 _HOST = """
@@ -26,103 +29,78 @@ const model = { get: (name) => state[name], set: (name, value) => { state[name] 
   off() {}, send() {} };
 state.text = document.getElementById("payload").textContent;
 render({ model, el: document.getElementById("explorer") });
-document.getElementById("fixed").open = !document.querySelector(".mqa-x");
+document.getElementById("still").open = !document.querySelector(".mqa-x");
 """
 
 
-class PageTooLarge(ValueError):
-    """Refusal of an interactive page of more than `LARGEST` bytes; as fixed pictures the same fits."""
-
-
+@singledispatch
 def export_html(
-    seen: Seen | Sequence[Seen] | Sequence[AttentionRecord],
+    seen: nn.Module | Seen | Sequence[Seen] | Sequence[AttentionRecord],
     path: str | Path,
     at: tuple[int, int] | None = None,
     model: str = "this model",
-    interactive: bool = True,
-    fit: bool = False,
 ) -> Path:
     """Write a page that shows what a model looked at, in one file that asks for nothing else, and return its path.
 
-    The page holds the explorer, and beneath it the same as fixed pictures, for browsers without JavaScript.
+    The page holds the explorer, and beneath it still pictures with their sentences, for browsers without JavaScript.
+    `export_html(model, picture, path)` looks first.
 
     Args:
-        seen: What `look` returns, for one picture or several, or the records of one picture.
+        seen: What `look` returns, for one picture or several, or the records of one picture; or a model.
         path: Where to write.
         at: Row and column of the pixel whose attention is shown first; the middle of each picture's best detection if
             not given.
         model: What to call the model.
-        interactive: Whether the page holds the explorer, or fixed pictures and no script.
-        fit: Whether the explorer may do with less where all would be too large: first with 12 bits instead of 16 for
-            queries and keys, then without the largest layers. The page says so, and its fixed pictures hold all.
 
     Raises:
-        ValueError: There is nothing to show, or `at` lies outside a picture.
-        PageTooLarge: The interactive page would be larger than 2 MB.
+        ValueError: There is nothing to show, `at` lies outside a picture, or the page would be too large.
     """
     scenes = gather(seen)
     for scene in scenes:
         _check(scene, at)
-    title = html.escape(f"What {model} looks at")
-    links = "".join(
-        f"<li><a href='#picture-{number}'>{html.escape(scene.name)}</a></li>"
-        for number, scene in enumerate(scenes)
-    )
-    articles = "".join(_article(number, scene, at or scene.middle) for number, scene in enumerate(scenes))
-    contents = f"<nav aria-label='Pictures'><ul>{links}</ul></nav>" if len(scenes) > 1 else ""
-    fixed = f"{_caveat()}{contents}{articles}"
-    lead = f"<p class='real'>{html.escape(_what_is_real(scenes[0]))}</p>"
-    text = _page(title, lead, fixed, "")
-    if interactive:
-        pages = (
-            _page(title, lead, _explorer(kept, at, fixed, bits, said), _script(kept[0], at))
-            for kept, bits, said in (fitting.plans(scenes) if fit else [(scenes, 16, "")])
-        )
-        text = _first_that_fits(pages, Path(path).name, scenes)
-    path = Path(path)
+    text = _page(scenes, at, html.escape(f"What {model} looks at"))
+    path, size = Path(path), len(text.encode())
+    if size > LARGEST:
+        packed = sum(record.q.nbytes + record.k.nbytes for scene in scenes for record in scene.layers)
+        rule = f"needs {size:,} bytes, at most {LARGEST:,} fit ({packed:,} are queries and keys)"
+        raise checks.refuse("page", path.name, rule, _WAY_OUT)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _first_that_fits(pages: Iterable[str], name: str, scenes: Sequence[Seen]) -> str:
-    first = 0
-    for text in pages:
-        size = len(text.encode())
-        if size <= LARGEST:
-            return text
-        first = first or size
-    packed = sum(record.q.nbytes + record.k.nbytes for scene in scenes for record in scene.layers)
-    rule = f"needs {first:,} bytes, at most {LARGEST:,} fit ({packed:,} are queries and keys)"
-    raise PageTooLarge(*checks.refuse("page", name, rule, _WAY_OUT).args)
+@export_html.register(nn.Module)
+def _export_model(
+    seen: nn.Module,
+    picture: pictures.Picture,
+    path: str | Path,
+    at: tuple[int, int] | None = None,
+    model: str = "this model",
+    size: records.Size = None,
+    layer: str | None = None,
+) -> Path:
+    return export_html(look(seen, picture, size=size, layer=layer), path, at, model)
 
 
-def _page(title: str, lead: str, body: str, script: str) -> str:
+def _page(scenes: Sequence[Seen], at: tuple[int, int] | None, title: str) -> str:
     """Return the whole page; its policy lets run the one script that was written here, and nothing from a name."""
+    script = _script(scenes[0], at)
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    runs = f"; script-src 'sha256-{allowed}'" if script else ""
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'{runs}"
-    said = "It asks for no other file." if script else "This page holds no script and asks for no other file."
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
+    packed = base64.b64encode(payload.pack(scenes, at)).decode()
+    articles = "".join(_article(scene, at or scene.middle) for scene in scenes)
     return (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         "<meta name='color-scheme' content='light dark'>"
-        f"<style>{style()}{payload.style() if script else ''}</style></head>"
-        f"<body><header><h1>{title}</h1>{lead}</header><main>{body}</main>"
-        f"<footer><p>Made by <code>python -m mqa_lib explore</code>. {said}</p></footer>"
-        f"{f'<script type=module>{script}</script>' if script else ''}</body></html>\n"
-    )
-
-
-def _explorer(scenes: Sequence[Seen], at: tuple[int, int] | None, fixed: str, bits: int, said: str) -> str:
-    """Return the place where the script draws, what it draws from, and the fixed pictures beneath it."""
-    packed = payload.pack(scenes, at, [f"picture-{number}" for number in range(len(scenes))], bits)
-    note = f"<p class='real'>{html.escape(said)}</p>" if said else ""
-    return (
-        f"{note}<div id='explorer'></div><details id='fixed' open><summary>The same as fixed pictures, for one place, "
-        f"which need no JavaScript</summary>{fixed}</details>"
-        f"<script type='text/plain' id='payload'>{base64.b64encode(packed).decode()}</script>"
+        f"<style>{payload.style('page.css')}{payload.style()}</style></head>"
+        f"<body><header><h1>{title}</h1><p class='real'>{html.escape(_what_is_real(scenes[0]))}</p></header>"
+        "<main><div id='explorer'></div><details id='still' open><summary>The same as still pictures, for one place, "
+        f"which need no JavaScript</summary><aside class='caveat' aria-labelledby='caveat'>"
+        f"<h2 id='caveat'>How to read this</h2>{words.caveat()}</aside>{articles}</details></main>"
+        "<footer><p>Made by <code>python -m mqa_lib explore</code>. It asks for no other file.</p></footer>"
+        f"<script type='text/plain' id='payload'>{packed}</script><script type=module>{script}</script></body></html>\n"
     )
 
 
@@ -131,6 +109,22 @@ def _script(scene: Seen, at: tuple[int, int] | None) -> str:
     head = words.sharpest(first, first.query_at(*(at or scene.middle))) if first else -1
     state = json.dumps({"head": head})
     return payload.script().replace("export default { render };", _HOST.replace("STATE", state))
+
+
+def _article(scene: Seen, at: tuple[int, int]) -> str:
+    parts = [f"<h2>{html.escape(scene.name)}, row {at[0]}, column {at[1]}</h2>"]
+    for shown in still.stills(scene, at):
+        said, title = html.escape(shown.said), html.escape(shown.title)
+        image = f"<img src='{still.address(shown.figure)}' alt='{said}'>"
+        parts.append(f"<section><h3>{title}</h3><figure>{image}<figcaption>{said}</figcaption></figure>")
+        if shown.table:
+            parts.append(
+                f"<div class='scroll' role='region' tabindex='0' aria-label='{title}'>{shown.table}</div>"
+            )
+        parts.append("</section>")
+    if not scene.layers:
+        parts.append("<p>This model holds no attention over a grid but its decoder's.</p>")
+    return f"<article>{''.join(parts)}</article>"
 
 
 def export_png(seen: Seen, path: str | Path, at: tuple[int, int] | None = None) -> Path:
@@ -150,11 +144,7 @@ def export_png(seen: Seen, path: str | Path, at: tuple[int, int] | None = None) 
     row, column = at or seen.middle
     real = f"{seen.name}, row {row}, column {column}. {_what_is_real(seen)}"
     figures = [plots.note_figure([real, words.CAVEAT, words.CAVEAT_POINTS])]
-    if seen.layers:
-        names = [f"{entry.layer}\n{entry.kind}" for entry in seen.layers]
-        figures.append(plots.same_pixel_figure(seen.layers, names, row, column))
-    if seen.points is not None:
-        figures.append(plots.sampling_figure(seen.points))
+    figures += [shown.captioned() for shown in still.stills(seen, (row, column))]
     drawn = [Image.open(io.BytesIO(plots.png(figure))).convert("RGB") for figure in figures]
     whole = Image.new("RGB", (max(part.width for part in drawn), sum(part.height for part in drawn)), "white")
     top = 0
@@ -174,25 +164,5 @@ def _check(scene: Seen, at: tuple[int, int] | None) -> None:
         raise checks.refuse("at", at, rule, f"Use a row below {height} and a column below {width}.")
 
 
-def _article(number: int, scene: Seen, at: tuple[int, int]) -> str:
-    photo = page.photo(scene.image)
-    parts = [page.detections(scene.name, scene.image, scene.points, at)]
-    parts += [page.layer(entry, at) for entry in scene.layers]
-    if not scene.layers:
-        parts.append("<p>This model holds no attention over a grid but its decoder's.</p>")
-    if scene.points is not None:
-        parts.append(page.decoder(scene.points))
-    variables = page.variables(photo, scene.image)
-    name = html.escape(scene.name)
-    return f"<article id='picture-{number}' style='{variables}'><h2>{name}</h2>{''.join(parts)}</article>"
-
-
 def _what_is_real(scene: Seen) -> str:
     return f"What the weights are: {scene.weights_are.rstrip('. ')}."
-
-
-def _caveat() -> str:
-    said = "".join(f"<p>{html.escape(text)}</p>" for text in (words.CAVEAT, words.CAVEAT_POINTS))
-    return (
-        f"<aside class='caveat' aria-labelledby='caveat'><h2 id='caveat'>How to read this</h2>{said}</aside>"
-    )

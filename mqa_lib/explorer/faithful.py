@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from mqa_lib import checks, decoder, functional, hooks, pictures
 from mqa_lib import record as records
 from mqa_lib.attention import MobileMQA, MultiHeadAttention2d
-from mqa_lib.decoder import Found
 from mqa_lib.record import AttentionRecord
 
 COUNTS = (1, 3, 5, 10)
-_SAME = 0.5  # overlap from which a detection counts as the same one as before
+# Overlap from which a detection counts as the same one as before.
+_SAME = 0.5
+# Detections to choose from, and those among which the same one is looked for when keys are hidden.
+_SHOWN, _ALL = 20, 300
 
 
 @dataclass(frozen=True)
@@ -95,19 +97,14 @@ def mask_check(
     if isinstance(layer, str):
         names = [entry.layer for entry in seen]
         layer = names.index(checks.one_of("layer", layer, names))
-    if not 0 <= layer < len(seen):
-        raise checks.refuse(
-            "layer", layer, f"must be from 0 to {len(seen) - 1}", "Layers are counted in running order."
-        )
+    checks.index("layer", layer, len(seen), "Layers are counted in running order.")
     core, batch = records.core_and_batch(model, picture, size)
     record = seen[layer]
-    asked = _Detection if decoder.holds_decoder(core) else _Class
-    question = asked(core, batch, record, query)
+    ask = _about_a_detection if decoder.holds_decoder(core) else _about_a_class
+    question = ask(core, batch, record, query)
     weights = record.weights()[:, list(question.queries)].mean(axis=(0, 1))
-    order, random = (
-        np.argsort(-weights, kind="stable"),
-        np.random.RandomState(checks.positive("seed", seed + 1)),
-    )
+    order = np.argsort(-weights, kind="stable")
+    random = np.random.RandomState(checks.positive("seed", seed + 1))
 
     def score(keys: np.ndarray) -> float:
         with hidden(core, record.layer, question.queries, keys.tolist()):
@@ -198,103 +195,100 @@ def _read_without(
     return layer.output(read)
 
 
-class _Class:
-    """The probability of the class that a network names at a query, or for the whole picture."""
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of a model about one place.
 
-    def __init__(
-        self,
-        core: nn.Module,
-        batch: Float[Tensor, "1 3 rows columns"],
-        record: AttentionRecord,
-        query: int | None,
-    ) -> None:
-        self.core, self.batch = core, batch
-        rows, columns = record.query_grid
-        self.query = rows // 2 * columns + columns // 2 if query is None else query
-        scores = self._scores()
-        grid = tuple(scores.shape[2:])
-        if scores.ndim == 2:
-            self.queries, self.at = tuple(range(rows * columns)), 0
-            self.name = "the whole picture"
-        elif grid == record.query_grid:
-            self.queries, self.at = (self.query,), self.query
-            self.name = "row {}, column {}".format(*divmod(self.query, columns))
-        else:
-            rule = f"answers with {tuple(scores.shape)}: neither a score per class nor a map of them on the queries"
-            raise checks.refuse("model", type(core).__name__, rule, "Use `hidden` and a score of your own.")
-        self.chosen = int(
-            scores.flatten(2)[0, :, self.at].argmax() if scores.ndim > 2 else scores[0].argmax()
-        )
-        self.says = f"Probability of class {self.chosen} (counted from 0)"
+    Args:
+        name: What it is asked about.
+        says: What the score is.
+        queries: Numbers of the queries that keys are hidden from.
+        score: Runs the model and returns the score.
+    """
 
-    def score(self) -> float:
-        """Return the probability."""
-        scores = self._scores()
-        return float(scores.reshape(*scores.shape[:2], -1)[0, :, self.at].softmax(0)[self.chosen])
+    name: str
+    says: str
+    queries: tuple[int, ...]
+    score: Callable[[], float]
 
-    def _scores(self) -> Float[Tensor, "1 classes ..."]:
-        with hooks.evaluated(self.core, self.batch):
-            answer = self.core(self.batch)
+
+def _about_a_class(
+    core: nn.Module, batch: Float[Tensor, "1 3 rows columns"], record: AttentionRecord, query: int | None
+) -> _Question:
+    """Ask for the probability of the class that a network names at a query, or for the whole picture."""
+
+    def scores() -> Float[Tensor, "1 classes *grid"]:
+        with hooks.evaluated(core, batch):
+            answer = core(batch)
         if not isinstance(answer, Tensor):
-            rule = f"answers with {type(answer).__name__}, not with scores"
-            raise checks.refuse(
-                "model", type(self.core).__name__, rule, "Use `hidden` and a score of your own."
-            )
+            raise _no_scores(core, f"answers with {type(answer).__name__}, not with scores")
         return answer.float()
 
+    rows, columns = record.query_grid
+    first = scores()
+    shape = tuple(first.shape)
+    if len(shape) == 2:
+        name, queries, at = "the whole picture", tuple(range(rows * columns)), 0
+    elif shape[2:] == record.query_grid:
+        at = rows // 2 * columns + columns // 2 if query is None else query
+        name, queries = "row {}, column {}".format(*divmod(at, columns)), (at,)
+    else:
+        rule = f"answers with {shape}: neither a score per class nor a map of them on the queries"
+        raise _no_scores(core, rule)
+    chosen = int(first.reshape(*shape[:2], -1)[0, :, at].argmax())
 
-class _Detection:
-    """The score of one detection of an RT-DETR: the best of its class that still lies over the same box."""
+    def score() -> float:
+        return float(scores().reshape(*shape[:2], -1)[0, :, at].softmax(0)[chosen])
 
-    at_most = 300
+    return _Question(name, f"Probability of class {chosen} (counted from 0)", queries, score)
 
-    def __init__(
-        self,
-        core: nn.Module,
-        batch: Float[Tensor, "1 3 rows columns"],
-        record: AttentionRecord,
-        query: int | None,
-    ) -> None:
-        self.core, self.batch = core, batch
-        found = decoder.run(core, batch, 20, decoder.AT_LEAST)
-        boxes = _corners(found.boxes)
-        centres = (
-            np.array([record.query_cell_of(at) for at in range(record.q.shape[1])]).reshape(-1, 2, 2).mean(1)
-        ) / (record.image.shape[:2])
-        number = 0
-        if query is not None:
-            inside = [_within(centres[query], box) for box in boxes]
-            number = inside.index(True) if any(inside) else 0
-        self.box, self.chosen = boxes[number], found.classes[number]
-        own = [at for at, centre in enumerate(centres) if _within(centre, self.box)]
-        self.queries = tuple(sorted({*own, *([query] if query is not None else [])})) or (
-            int(np.abs(centres - self.box.reshape(2, 2).mean(0)).sum(1).argmin()),
-        )
-        names = getattr(core, "names", {})
-        label = names.get(self.chosen) if isinstance(names, dict) else None
-        self.name = f"detection {number + 1}"
-        self.says = f"Score of {self.name} ({label or f'class {self.chosen}'})"
 
-    def score(self) -> float:
-        """Return the score, 0 if nothing of the class is left there."""
-        found: Found = decoder.run(self.core, self.batch, self.at_most, 0.0)
-        overlaps = [_overlap(self.box, box) for box in _corners(found.boxes)]
+def _no_scores(core: nn.Module, rule: str) -> ValueError:
+    return checks.refuse("model", type(core).__name__, rule, "Use `hidden` and a score of your own.")
+
+
+def _about_a_detection(
+    core: nn.Module, batch: Float[Tensor, "1 3 rows columns"], record: AttentionRecord, query: int | None
+) -> _Question:
+    """Ask for the score of the detection around a query, else of the best one.
+
+    With keys hidden it is the best score of its class that still lies over the same box, and 0 if none does.
+    """
+    found = decoder.run(core, batch, _SHOWN, decoder.AT_LEAST)
+    boxes = decoder.corners(found.boxes)
+    cells = np.array([record.query_cell_of(at) for at in range(record.q.shape[1])])
+    # middles of the queries' cells, as shares of the picture like the boxes
+    middles = (cells[:, :2] + cells[:, 2:]) / 2 / record.image.shape[:2]
+    number = 0
+    if query is not None:
+        around = [at for at, box in enumerate(boxes) if _within(middles[query], box)]
+        number = around[0] if around else 0
+    box, label = boxes[number], found.classes[number]
+    queries = np.flatnonzero(_within(middles, box)).tolist()
+    if query is not None and query not in queries:
+        queries = sorted([*queries, query])
+    if not queries:
+        # the box lies between the middles of all cells
+        queries = [int(np.abs(middles - (box[:2] + box[2:]) / 2).sum(axis=1).argmin())]
+
+    def score() -> float:
+        now = decoder.run(core, batch, _ALL, 0.0)
+        overlaps = [_overlap(box, other) for other in decoder.corners(now.boxes)]
         same = [
             float(score)
-            for score, of, overlap in zip(found.scores, found.classes, overlaps, strict=True)
-            if of == self.chosen and overlap >= _SAME
+            for score, of, overlap in zip(now.scores, now.classes, overlaps, strict=True)
+            if of == label and overlap >= _SAME
         ]
         return max(same, default=0.0)
 
+    names = getattr(core, "names", {})
+    known = names.get(label) if isinstance(names, dict) else None
+    name = f"detection {number + 1}"
+    return _Question(name, f"Score of {name} ({known or f'class {label}'})", tuple(queries), score)
 
-def _corners(boxes: Float[Tensor, "detections 4"]) -> Float[np.ndarray, "detections 4"]:
-    """Return boxes given by middle and size, across first, as top, left, bottom and right."""
-    middle, size = boxes[:, :2].flip(-1), boxes[:, 2:].flip(-1)
-    return torch.cat([middle - size / 2, middle + size / 2], dim=-1).cpu().double().numpy()
 
-
-def _within(point: np.ndarray, box: np.ndarray) -> bool:
-    return bool((point >= box[:2]).all() and (point <= box[2:]).all())
+def _within(points: Float[np.ndarray, "*axes 2"], box: Float[np.ndarray, "4"]) -> Bool[np.ndarray, "*axes"]:
+    return np.asarray(((points >= box[:2]) & (points <= box[2:])).all(axis=-1))
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> float:

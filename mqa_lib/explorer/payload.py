@@ -35,9 +35,9 @@ def script() -> str:
 
 
 @cache
-def style() -> str:
-    """Return the explorer's style sheet."""
-    return _read("explorer.css")
+def style(name: str = "explorer.css") -> str:
+    """Return a style sheet: the explorer's, or that of the page around it."""
+    return _read(name)
 
 
 def _read(name: str) -> str:
@@ -57,59 +57,33 @@ class _Packed:
         self.length += len(self.parts[-1])
         return at
 
-    def array(self, values: np.ndarray, bits: int = 16) -> dict[str, Any]:
-        if bits == 16:
-            return {"at": self.add(values.astype("<f2").tobytes()), "shape": list(values.shape)}
-        whole, steps = coarse(values)
-        one, two = np.resize(whole.ravel() + 2048, (whole.size + 1) // 2 * 2).reshape(-1, 2).T
-        three = np.stack([one & 255, one >> 8 | (two & 15) << 4, two >> 4], axis=1).astype(np.uint8)
-        at = self.add(three.tobytes())
-        return {"at": at, "shape": list(values.shape), "steps": self.add(steps.astype("<f2").tobytes())}
+    def array(self, values: np.ndarray) -> dict[str, Any]:
+        return {"at": self.add(values.astype("<f2").tobytes()), "shape": list(values.shape)}
 
 
-def coarse(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return numbers as whole ones from -2047 to 2047, and the step that every vector of the last axis counts in."""
-    exact = values.astype(np.float64)
-    steps = np.maximum(np.abs(exact).max(axis=-1, keepdims=True) / 2047, 2.0**-24)
-    half = steps.astype(np.float16)
-    half = np.where(half < steps, np.nextafter(half, np.float16(np.inf)), half)  # rounded up, so that all fit
-    return np.round(exact / half.astype(np.float64)).astype(np.int32), half
-
-
-def rounding(record: AttentionRecord) -> float:
-    """Return by how much a weight differs at most if queries and keys are kept in 12 bits."""
-    q, k = (whole * steps.astype(np.float64) for whole, steps in map(coarse, (record.q, record.k)))
-    scores = q @ k.swapaxes(1, 2) * record.scale
-    shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return float(np.abs(shares / shares.sum(axis=-1, keepdims=True) - record.weights()).max())
-
-
-def pack(
-    scenes: Sequence[Seen], at: tuple[int, int] | None = None, photos: Sequence[str] = (), bits: int = 16
-) -> bytes:
+def pack(scenes: Sequence[Seen], at: tuple[int, int] | None = None) -> bytes:
     """Return what was seen as the bytes that the script unpacks: a length, a JSON text, and arrays.
 
     Args:
         scenes: What was seen, picture by picture.
         at: Row and column of the pixel to start at; the middle of each picture's best detection if not given.
-        photos: Identifiers of the page's elements that hold the pictures already; packed with the rest if not given.
-        bits: Bits of a number of queries and keys: 16 as in the record, or 12.
     """
     packed = _Packed()
     entries = []
     for number, scene in enumerate(scenes):
-        entry: dict[str, Any] = {
-            "at": number,
-            "name": scene.name,
-            "height": scene.image.shape[0],
-            "width": scene.image.shape[1],
-        }
-        entry["photo"] = {"on": photos[number]} if photos else _photo(packed, scene)
-        entry["layers"] = _layers(packed, scene, at or scene.middle, bits)
-        entry["points"] = _points(packed, scene.points) if scene.points else None
-        entry["pairs"] = [vars(pair) for pair in scene.pairs]
-        entry["checks"] = [check.table() for check in scene.checks]
-        entries.append(entry)
+        entries.append(
+            {
+                "at": number,
+                "name": scene.name,
+                "height": scene.image.shape[0],
+                "width": scene.image.shape[1],
+                "photo": _photo(packed, scene),
+                "layers": _layers(packed, scene, at or scene.middle),
+                "points": _points(packed, scene.points) if scene.points else None,
+                "pairs": [vars(pair) for pair in scene.pairs],
+                "checks": [check.table() for check in scene.checks],
+            }
+        )
     meta = {"scenes": entries, "caveat": [words.CAVEAT, words.CAVEAT_POINTS, words.COUNTED]}
     text = json.dumps(meta, separators=(",", ":")).encode()
     text += b" " * (-len(text) % NUMBER)
@@ -121,7 +95,7 @@ def _photo(packed: _Packed, scene: Seen) -> dict[str, Any]:
     return {"type": kind, "at": packed.add(data), "bytes": len(data)}
 
 
-def _layers(packed: _Packed, scene: Seen, at: tuple[int, int], bits: int) -> list[dict[str, Any]]:
+def _layers(packed: _Packed, scene: Seen, at: tuple[int, int]) -> list[dict[str, Any]]:
     """Return what the script wants to know of each layer; strides of one layer get one `group`."""
     groups: dict[tuple[str, str, tuple[int, int]], list[float]] = {}
     entries = []
@@ -139,10 +113,10 @@ def _layers(packed: _Packed, scene: Seen, at: tuple[int, int], bits: int) -> lis
                 "group": f"{title} {copy} {record.query_grid}",
                 "stride": f"{stride:g}",
                 "said": words.layer_name(record),
-                "real": words.what_is_real(record, bits),
+                "real": words.what_is_real(record),
                 "start": record.query_at(*at),
-                "q": packed.array(record.q, bits),
-                "k": packed.array(record.k, bits),
+                "q": packed.array(record.q),
+                "k": packed.array(record.k),
                 **_geometry(record),
             }
         )

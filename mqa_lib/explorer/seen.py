@@ -1,7 +1,8 @@
 """What a model looked at in a picture: its attention over grids, its decoder's points, and what is known besides."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mqa_lib.decoder import SamplingRecord
 from mqa_lib.explorer.faithful import Check
 from mqa_lib.record import AttentionRecord
 
+_GIVE = "Give a model and a picture, as in `show(model, 'photo.jpg')`, or what `look` or `record.capture` returns."
 _LOOKED_FOR = "no MobileMQA, no MultiHeadAttention2d, no AIFI, and no decoder with sampling points"
 
 
@@ -111,9 +113,7 @@ def look(
     return Seen(name, picture, layers, points, size=size)
 
 
-def gather(
-    given: Seen | AttentionRecord | Sequence[Seen] | Sequence[AttentionRecord], pairs: Sequence[Any] = ()
-) -> list[Seen]:
+def gather(given: Any, pairs: Sequence[Any] = ()) -> list[Seen]:
     """Return what was given, picture by picture: records of the same picture become one.
 
     Args:
@@ -122,15 +122,22 @@ def gather(
             Locks.
 
     Raises:
-        ValueError: There is nothing.
+        ValueError: There is nothing, or something else.
     """
-    entries: Sequence[Any] = [given] if isinstance(given, Seen | AttentionRecord) else list(given)
+    several = isinstance(given, Iterable) and not isinstance(given, str | np.ndarray)
+    entries: list[Any] = list(given) if several else [given]
     if not entries:
-        raise checks.refuse("records", [], "is empty", "Give what `look` or `record.capture` returns.")
-    seen: list[Seen] = [entry for entry in entries if isinstance(entry, Seen)]
+        raise checks.refuse("seen", [], "is empty", _GIVE)
+    seen: list[Seen] = []
     by_picture: dict[tuple[tuple[int, ...], bytes], list[AttentionRecord]] = {}
-    for entry in (entry for entry in entries if isinstance(entry, AttentionRecord)):
-        by_picture.setdefault((entry.image.shape, entry.image.tobytes()), []).append(entry)
+    for entry in entries:
+        if isinstance(entry, Seen):
+            seen.append(entry)
+        elif isinstance(entry, AttentionRecord):
+            by_picture.setdefault((entry.image.shape, entry.image.tobytes()), []).append(entry)
+        else:
+            said = repr(entry) if isinstance(entry, str | Path) else type(entry).__name__
+            raise checks.refuse("seen", said, "is not something that was seen", _GIVE)
     for number, layers in enumerate(by_picture.values(), start=1):
         name = "picture" if len(by_picture) == 1 else f"picture {number}"
         seen.append(Seen(name, layers[0].image, layers))

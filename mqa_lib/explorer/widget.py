@@ -1,13 +1,13 @@
 """The explorer in a notebook: an anywidget that computes in the browser, so that looking around needs no kernel."""
 
 import base64
-import io
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import anywidget
 import traitlets
+from IPython.display import display
 from torch import nn
 
 from mqa_lib import plots
@@ -96,11 +96,11 @@ class AttentionExplorer(anywidget.AnyWidget):
         if self.guess == ASKED:
             row, column = divmod(self.query, record.query_grid[1])
             return f"Query row {row}, column {column} of {words.layer_name(record)}. Which key will it read most?"
-        known = seen.right_key(record, self.query) is not None
-        outlined = " The right key is outlined in orange." if known else ""
         if self.head == AVERAGE:
-            return plots.explorer_alt(record, self.query) + outlined
-        return words.sentence(record, self.query, self.head) + outlined
+            said = plots.explorer_alt(record, self.query)
+        else:
+            said = words.sentence(record, self.query, self.head)
+        return said + words.outlined(seen.right_key(record, self.query))
 
     def picture(self) -> bytes:
         """Return what the explorer shows, as a picture that needs no kernel, with the sentence beneath it.
@@ -119,8 +119,7 @@ class AttentionExplorer(anywidget.AnyWidget):
             figure = plots.sampling_figure(seen.points)
         else:
             return b""
-        words_beneath = plots.note_figure([self.sentence()], figure.get_figwidth())
-        return plots.few_colours(_stacked(plots.png(figure), plots.png(words_beneath)))
+        return plots.few_colours(plots.png(plots.with_caption(figure, self.sentence())))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """Return the widget, and the picture and the sentence for where there is none."""
@@ -128,6 +127,11 @@ class AttentionExplorer(anywidget.AnyWidget):
         said = self.sentence()
         data |= {"text/plain": said, "image/png": base64.b64encode(self.picture()).decode()}
         return data, {**metadata, "image/png": {"alt": said}}
+
+    def _ipython_display_(self, **_kwargs: Any) -> None:
+        """Display that bundle: the widgets of ipywidgets 7 would display their view alone."""
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
 
     def _answer(self, _: object, content: dict[str, Any], __: object) -> None:
         """Mask keys for the place that the reader asks about, and hand the result back in `checked`."""
@@ -148,18 +152,3 @@ class AttentionExplorer(anywidget.AnyWidget):
 
     def _keep(self, found: dict[str, Any], scene: int, layer: int) -> None:
         self.checked = [*self.checked, {**found, "scene": scene, "layer": layer}]
-
-
-def _stacked(*pngs: bytes) -> bytes:
-    """Return pictures beneath each other."""
-    from PIL import Image
-
-    parts = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
-    whole = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
-    top = 0
-    for part in parts:
-        whole.paste(part, (0, top))
-        top += part.height
-    buffer = io.BytesIO()
-    whole.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

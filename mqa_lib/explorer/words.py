@@ -2,7 +2,6 @@
 
 import html
 
-from mqa_lib import checks
 from mqa_lib.record import AttentionRecord, entropy
 
 CAVEAT = (
@@ -14,6 +13,7 @@ CAVEAT_POINTS = (
     "mark is not the only part that counts. To learn what a detection hangs on, change the picture and look again."
 )
 COUNTED = "Rows, columns and heads are counted from 0."
+_LISTED = 5  # keys of a table
 
 
 def layer_name(record: AttentionRecord) -> str:
@@ -27,20 +27,12 @@ def percent(share: float) -> str:
     return f"{share:.{2 if share < 0.00995 else 1}%}"
 
 
-def what_is_real(record: AttentionRecord, bits: int = 16) -> str:
-    """Return what the weights and the numbers are.
-
-    Args:
-        record: The layer.
-        bits: Bits that a number of its queries and keys is kept in: 16 as in the record, or 12 in a large page.
-    """
+def what_is_real(record: AttentionRecord) -> str:
+    """Return what the weights and the numbers are."""
     shared = "one set of keys for all heads" if record.shares_keys else "a set of keys for each head"
-    size = f"{(record.q.size + record.k.size) * bits / 8000:.0f} kB"
-    kept = "float16" if bits == 16 else f"{bits} bits each"
+    size = f"{(record.q.nbytes + record.k.nbytes) / 1000:.0f} kB"
     said = record.weights_are.rstrip(". ")
-    return (
-        f"What is real here: {said}. Queries and keys are the layer's own, {shared}, kept in {kept} ({size})."
-    )
+    return f"What is real here: {said}. Queries and keys are the layer's own, {shared}, kept in float16 ({size})."
 
 
 def sentence(record: AttentionRecord, query: int, head: int) -> str:
@@ -53,54 +45,38 @@ def sentence(record: AttentionRecord, query: int, head: int) -> str:
     )
 
 
+def outlined(key: int | None) -> str:
+    """Return what to add where a picture outlines the right key: nothing where none is known."""
+    return "" if key is None else " The right key is outlined in orange."
+
+
 def sharpest(record: AttentionRecord, query: int) -> int:
     """Return the head that reads a single key most: the one that shows best what a layer can choose."""
     return int(record.rows(query).reshape(record.num_heads, -1).max(axis=1).argmax())
 
 
-def readout(record: AttentionRecord, query: int, head: int | None = None, count: int = 5) -> str:
-    """Return an HTML table of the strongest keys of every head, or of one, with its sentences and the caveat.
-
-    Args:
-        record: The layer.
-        query: Number of the query.
-        head: The only head to read; all if not given.
-        count: Keys to list for each head.
-    """
-    uniform = f"Every key alike would be {percent(1 / record.k.shape[1])} each and {record.uniform_entropy:.2f} bits."
-    said = "".join(
-        f"<p>{html.escape(text)}</p>" for text in (f"{uniform} {COUNTED}", what_is_real(record), CAVEAT)
-    )
-    return strongest(record, query, head, count) + said
-
-
-def strongest(record: AttentionRecord, query: int, head: int | None = None, count: int = 5) -> str:
-    """Return an HTML table of the keys that a query reads most, in every head or in one, and the heads' entropy.
-
-    Args:
-        record: The layer.
-        query: Number of the query.
-        head: The only head to read; all if not given.
-        count: Keys to list for each head.
-    """
-    heads = range(record.num_heads) if head is None else [head]
-    first = "".join(f"<th scope='col'>head {number}</th>" for number in heads)
-    columns = [record.top(query, number, checks.positive("count", count)) for number in heads]
+def readout(record: AttentionRecord, query: int) -> str:
+    """Return an HTML table of the keys that every head reads most for a query, the heads' entropy, and what is real."""
+    heads = range(record.num_heads)
+    columns = [record.top(query, head, _LISTED) for head in heads]
+    bits = [float(entropy(record.row(query, head))) for head in heads]
     lines = [
-        f"<tr><th scope='row'>{place + 1}</th>"
-        + "".join(f"<td>row {key.row}, column {key.column}: <b>{percent(key.share)}</b></td>" for key in line)
-        + "</tr>"
+        (place + 1, [f"row {key.row}, column {key.column}: <b>{percent(key.share)}</b>" for key in line])
         for place, line in enumerate(zip(*columns, strict=True))
     ]
-    bits = [float(entropy(record.row(query, number))) for number in heads]
-    lines.append(
-        "<tr><th scope='row'>entropy</th>" + "".join(f"<td>{b:.2f} bits</td>" for b in bits) + "</tr>"
+    caption = f"<caption>The {len(lines)} keys that this query reads most</caption>"
+    first = "".join(f"<th scope='col'>head {head}</th>" for head in heads)
+    rows = "".join(
+        f"<tr><th scope='row'>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+        for name, cells in [*lines, ("entropy", [f"{each:.2f} bits" for each in bits])]
     )
-    caption = f"<caption>The {len(lines) - 1} keys that this query reads most</caption>"
-    return f"<table>{caption}<tr><td></td>{first}</tr>{''.join(lines)}</table>"
+    uniform = f"Every key alike would be {percent(1 / record.k.shape[1])} each and {record.uniform_entropy:.2f} bits."
+    return (
+        f"<table>{caption}<tr><td></td>{first}</tr>{rows}</table>"
+        f"<p>{uniform} {COUNTED}</p><p>{html.escape(what_is_real(record))}</p>"
+    )
 
 
-def failure(error: Exception) -> str:
-    """Return what stands in the readout when a redraw failed."""
-    what = html.escape(f"{type(error).__name__}: {error}")
-    return f"<p role='alert'><b>The explorer could not redraw.</b> {what}</p>"
+def caveat() -> str:
+    """Return what weights and points do not say, as HTML."""
+    return f"<p>{html.escape(CAVEAT)}</p><p>{html.escape(CAVEAT_POINTS)}</p>"

@@ -26,7 +26,7 @@ from mqa_lib.plots.decoder import sampling_alt, sampling_figure
 from mqa_lib.plots.derivation import heat_maps, key_centres, scale_effect
 from mqa_lib.plots.evidence import evidence
 from mqa_lib.plots.flow import layer_flow
-from mqa_lib.plots.inline import heat_colours, heat_png, note_figure, photo
+from mqa_lib.plots.inline import note_figure, photo
 from mqa_lib.plots.layers import model_costs, oracle_errors, output_maps, token_layout, way_in
 from mqa_lib.plots.roof import roof
 from mqa_lib.plots.strides import stride_figure
@@ -61,9 +61,7 @@ __all__ = [
     "explorer_figure",
     "few_colours",
     "figure",
-    "heat_colours",
     "heat_maps",
-    "heat_png",
     "key_centres",
     "layer_flow",
     "model_costs",

@@ -49,7 +49,7 @@ def sampling_figure(points: SamplingRecord, detection: int = 0) -> Figure:
         style = {"color": _COLOURS[level], "marker": _MARKERS[level], "edgecolor": BLACK}
         axes[0, 0].scatter([], [], label=f"map of {rows}×{columns} cells", **style)
     said = f"{points.labels[detection]}, {points.scores[detection]:.0%}; largest weight {largest:.1%}"
-    fig.legend(loc="outside lower center", ncols=len(PALETTE), fontsize=9, title=_plain(said))
+    fig.legend(loc="outside upper center", ncols=len(PALETTE), fontsize=9, title=_plain(said))
     return fig
 
 

@@ -105,7 +105,7 @@ def _picture(canvas: FigureCanvasAgg) -> Any:
 
 def with_caption(fig: Figure, text: str) -> Figure:
     """Return the figure with a text beneath, for where it stands alone."""
-    lines = textwrap.fill(text, int(fig.get_figwidth() * 14.3))
+    lines = textwrap.fill(text, int(fig.get_figwidth() * 14.3)).replace("$", r"\$")
     before, more = fig.get_figheight(), 0.1 + 0.17 * (lines.count("\n") + 1)
     fig.set_figheight(before + more)
     fig.supxlabel(lines, fontsize=9, x=0.01, ha="left")

@@ -272,7 +272,6 @@ def test_of_no_detection_that_scores_enough_the_best_is_kept():
 def test_shares_and_strongest_points_are_sums_of_the_weights():
     points = record.capture_decoder(trained(), PICTURE, count=3)
     weights, places = points.weights[1, 2], points.points[1, 2]
-    np.testing.assert_allclose(points.level_shares(1, 2), weights.sum((0, 2)) / len(weights), rtol=1e-5)
     best = points.top(1, 2, 4)
     assert [point.share for point in best] == sorted(weights.ravel().tolist(), reverse=True)[:4]
     first = np.argwhere(weights == weights.max())[0]
@@ -307,7 +306,7 @@ def test_a_record_of_points_that_do_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"`labels`.*must hold 2.*capture_decoder"):
         replace(points, labels=("key",))
     with pytest.raises(ValueError, match=r"`layer` \(=3\) must be from 0 to 2"):
-        points.level_shares(3, 0)
+        points.reference(3, 0)
 
 
 def test_a_record_of_points_comes_back_from_its_file_unchanged(tmp_path):

@@ -10,7 +10,6 @@ from tests.unhooked.explored import opened
 from tests.unhooked.test_explore import NANO
 
 ALONE = {
-    "test_browser_explorer",
     "test_browser_labs",
     "test_browser_widget",
     "test_explorer_modes",

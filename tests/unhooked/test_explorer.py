@@ -1,13 +1,15 @@
-"""The explorer shows the record's numbers, follows its controls, and hides no error."""
+"""What the explorer says is the record's own, and where it cannot run its still pictures say the same."""
 
 import re
 from dataclasses import replace
 
-import ipywidgets as widgets
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch import nn
 
-from mqa_lib import explorer, plots
+from mqa_lib import MobileMQA, explorer
 from mqa_lib.explorer import words
 from mqa_lib.record import AttentionRecord
 
@@ -36,105 +38,12 @@ def made(rows: int, columns: int, heads: int = 2, cell: int = 6, name: str = "at
     )
 
 
-@pytest.fixture
-def one() -> explorer.Explorer:
-    return explorer.Explorer([made(5, 7)])
-
-
-@pytest.fixture
-def two() -> explorer.Explorer:
-    return explorer.Explorer([made(5, 7, heads=3), made(10, 14, heads=2, cell=3, name="fine")])
-
-
-def test_it_starts_at_the_middle_of_the_grid(one):
-    assert (one.row.value, one.column.value, one.query) == (2, 3, 17)
-
-
-def test_sliders_reach_every_query_and_no_further(one):
-    assert (one.row.min, one.row.max, one.column.min, one.column.max) == (0, 4, 0, 6)
-
-
-def test_the_picture_is_that_of_the_static_twin(one):
-    assert one.picture.value == plots.quick_png(plots.explorer_figure(one.record, 17))
-
-
-def test_moving_a_slider_redraws_the_same_picture_widget_and_the_table(one):
-    picture, table, widget = one.picture.value, one.readout.value, one.picture
-    one.column.value = 6
-    assert one.picture is widget and bytes(one.picture.value).startswith(PNG)
-    assert one.picture.value != picture and one.readout.value != table
-
-
-def test_sliders_wait_until_they_are_let_go(one):
-    assert not one.row.continuous_update and not one.column.continuous_update
-
-
-def test_one_head_can_be_chosen(one):
-    one.head.value = 1
-    assert one.picture.value == plots.quick_png(plots.explorer_figure(one.record, 17, 1))
-    assert "head 1" in one.readout.value and "head 0" not in one.readout.value
-
-
-def test_another_layer_is_shown_at_the_same_place_of_the_picture(two):
-    two.row.value, two.column.value = 4, 1
-    before = two.record.query_cell_of(two.query)
-    two.layer.value = 1
-    inside = two.record.query_cell_of(two.query)
-    assert before.top <= inside.top and inside.bottom <= before.bottom
-    assert before.left <= inside.left and inside.right <= before.right
-    two.layer.value = 0
-    assert (two.row.value, two.column.value) == (4, 1)
-
-
-def test_a_head_that_the_new_layer_lacks_gives_way_to_all_heads(two):
-    two.head.value = 2
-    two.layer.value = 1
-    assert [value for _, value in two.head.options] == [-1, 0, 1] and two.head.value == -1
-
-
-def test_changing_the_layer_draws_once(two, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(
-        plots, "explorer_figure", lambda *arguments: drawn.append(arguments) or plots.figure()[0]
-    )
-    two.layer.value = 1
-    assert len(drawn) == 1
-
-
-def test_an_error_is_shown_where_the_reader_looks_and_raised(one, monkeypatch):
-    monkeypatch.setattr(words, "readout", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        one.row.value = 0
-    assert "could not redraw" in one.readout.value and "division by zero" in one.readout.value
-
-
-def test_nothing_is_printed_by_a_redraw(one, capsys):
-    one.row.value = 0
-    assert capsys.readouterr() == ("", "")
-
-
-def test_only_widgets_that_ipywidgets_7_and_8_share_are_used(two):
-    seen = {type(widget) for widget in all_widgets(two)} - {explorer.Explorer}
-    assert seen == {widgets.Dropdown, widgets.IntSlider, widgets.HBox, widgets.Image, widgets.HTML}
-
-
-def all_widgets(widget):
-    return [widget, *(inner for child in getattr(widget, "children", ()) for inner in all_widgets(child))]
-
-
 def test_the_table_lists_the_record_s_five_strongest_keys_of_every_head():
     record = made(5, 7)
     table = words.readout(record, 17)
     listed = re.findall(r"<td>row (\d+), column (\d+): <b>([\d.]+)%</b></td>", table)
     expected = [key for line in zip(record.top(17, 0), record.top(17, 1), strict=True) for key in line]
     assert listed == [(str(key.row), str(key.column), words.percent(key.share)[:-1]) for key in expected]
-
-
-def test_the_table_says_what_is_real_what_is_uniform_and_that_it_is_no_explanation():
-    said = words.readout(made(5, 7), 17)
-    assert "Made by hand, &lt;trained&gt; on nothing." in said
-    assert "2.9% each and 5.13 bits" in said
-    assert "does not say why" in said
 
 
 def test_the_sentence_names_query_head_and_strongest_key():
@@ -145,44 +54,92 @@ def test_the_sentence_names_query_head_and_strongest_key():
     )
 
 
+def test_the_table_says_what_is_real_and_what_is_uniform():
+    said = words.readout(made(5, 7), 17)
+    assert "Made by hand, &lt;trained&gt; on nothing." in said
+    assert "2.9% each and 5.13 bits" in said
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list:
+    """Return what a notebook would be given to display."""
+    things = []
+    for place in ("IPython.display.display", "mqa_lib.explorer.view.display"):
+        monkeypatch.setattr(place, lambda *given, **_: things.extend(given))
+    return things
+
+
 @pytest.mark.parametrize("heads", [1, 4, 8])
-def test_static_mode_shows_a_picture_with_alternative_text_and_the_table(heads, capsys, monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda *things, **_: shown.extend(things))
-    monkeypatch.setattr("mqa_lib.explorer.view.display", lambda *things, **_: shown.extend(things))
+def test_static_mode_shows_a_picture_with_alternative_text_and_the_table_and_that_it_is_no_explanation(
+    heads, capsys, shown
+):
     assert explorer.show(made(5, 7, heads), mode="static") is None
     assert capsys.readouterr().out == "Explorer: static, as asked for.\n"
     assert shown[0].data.startswith(PNG) and "row 2, column 3" in shown[0].alt
-    assert "<table>" in shown[1].data
+    assert "<table>" in shown[1].data and "does not say why" in shown[2].data
 
 
-def test_without_a_kernel_auto_mode_is_static_and_says_why(capsys, monkeypatch):
-    monkeypatch.setattr("IPython.display.display", lambda *things, **_: None)
-    monkeypatch.setattr("mqa_lib.explorer.view.display", lambda *things, **_: None)
-    assert explorer.show([made(5, 7)]) is None
-    assert capsys.readouterr().out == "Explorer: static, because no notebook's kernel is running.\n"
+def test_static_mode_shows_every_layer_at_the_place_of_the_query_that_was_asked_for(shown):
+    coarse = made(5, 7)
+    explorer.show(
+        [coarse, replace(made(10, 14, cell=3, name="fine"), image=coarse.image)], mode="static", query=33
+    )
+    assert "row 4, column 5 outlined" in shown[0].alt and "row 9, column 11 outlined" in shown[2].alt
 
 
-@pytest.mark.parametrize(("there", "kind"), [(True, "explorer"), (False, "widgets")])
-def test_with_a_kernel_auto_mode_takes_the_explorer_and_without_anywidget_the_sliders(
-    there, kind, capsys, monkeypatch
-):
-    monkeypatch.setattr("mqa_lib.explorer.view.get_ipython", lambda: type("Shell", (), {"kernel": True})())
-    monkeypatch.setattr("mqa_lib.explorer.view.find_spec", lambda name: there or None)
-    monkeypatch.setattr("mqa_lib.explorer.view.display", lambda *things, **_: None)
-    shown = explorer.show([made(5, 7)], query=3)
-    assert type(shown).__name__ == {"explorer": "AttentionExplorer", "widgets": "Explorer"}[kind]
-    assert shown.query == 3
-    said = capsys.readouterr().out
-    assert said.startswith(f"Explorer: {kind}, because anywidget is") and said.count("\n") == 1
+def test_a_guess_shows_the_query_and_no_answer_where_there_is_no_script(shown):
+    explorer.show(made(5, 7), mode="static", query=3, guess=True)
+    assert [thing.alt for thing in shown] == ["The picture with the query at row 0, column 3 marked."]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "anywidget", "said"),
+    [
+        (True, True, "explorer, because anywidget is here; if nothing shows"),
+        (True, False, "static, because anywidget is not installed."),
+        (False, True, "static, because no notebook's kernel is running."),
+    ],
+)
+def test_auto_mode_takes_what_can_run_here_and_says_why(kernel, anywidget, said, capsys, monkeypatch, shown):
+    shell = type("Shell", (), {"kernel": True})() if kernel else None
+    monkeypatch.setattr("mqa_lib.explorer.view.get_ipython", lambda: shell)
+    monkeypatch.setattr("mqa_lib.explorer.view.find_spec", lambda name: anywidget or None)
+    view = explorer.show([made(5, 7)], query=3)
+    assert view is None if said.startswith("static") else view.query == 3
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"Explorer: {said}") and printed.count("\n") == 1
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 6, 6), MobileMQA(8, num_heads=2, kv_stride=2)).eval()
+
+
+def test_a_model_and_a_picture_are_looked_at_shown_and_may_be_asked_again(tmp_path, shown):
+    image = np.random.RandomState(0).randint(0, 256, (30, 42, 3)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    view = explorer.show(network(), tmp_path / "photo.png", "explorer", query=3)
+    seen = explorer.look(network(), image)
+    assert view.query == 3 and view.checks
+    np.testing.assert_array_equal(view.scenes[0].layers[0].q, seen.layers[0].q)
+    smaller = explorer.show(network(), image, mode="explorer", size=(18, 24)).scenes[0]
+    assert smaller.layers[0].query_grid == (3, 4)
+    page = explorer.export_html(network(), tmp_path / "photo.png", tmp_path / "deep" / "page.html", (3, 5))
+    assert page.read_text() == explorer.export_html(seen, tmp_path / "again.html", (3, 5)).read_text()
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (((),), "`records` \\(=\\[\\]\\) is empty"),
-        ((made(5, 7), "film"), "`mode` \\(='film'\\).*auto, explorer, static, widgets"),
-        ((made(5, 7), "static", 35), "`query` \\(=35\\) must be from 0 to 34.*query_at"),
+        (((),), r"`seen` \(=\[\]\) is empty.*`look` or `record.capture`"),
+        (
+            ("photo.jpg",),
+            r"`seen` \(='photo.jpg'\).*Give a model and a picture, as in `show\(model, 'photo.jpg'\)`",
+        ),
+        ((np.zeros((7, 7, 3), np.uint8),), r"`seen` \(=ndarray\).*Give a model and a picture"),
+        ((network(),), r"`picture` \(=None\) must be given with a model"),
+        ((made(5, 7), "film"), r"`mode` \(='film'\).*auto, explorer, static"),
+        ((made(5, 7), "static", 35), r"`query` \(=35\) must be from 0 to 34.*query_at"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_with_its_way_out(arguments, said):
@@ -190,6 +147,7 @@ def test_what_cannot_be_shown_is_refused_with_its_way_out(arguments, said):
         explorer.show(*arguments)
 
 
-def test_a_single_position_can_be_explored():
-    tiny = replace(made(1, 1), image=np.zeros((6, 6, 3), np.uint8))
-    assert explorer.Explorer([tiny]).readout.value.count("100.0%") == 3
+def test_a_page_of_a_picture_alone_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"`seen` \(='photo.jpg'\).*Give a model and a picture"):
+        explorer.export_html("photo.jpg", tmp_path / "a.html")
+    assert not list(tmp_path.iterdir())

@@ -7,12 +7,14 @@ import re
 import sys
 from unittest.mock import MagicMock
 
+import ipywidgets
 import nbformat
 import numpy as np
 import pytest
 import timm
 import torch
 import traitlets
+from IPython.core.formatters import DisplayFormatter
 from ipywidgets.embed import dependency_state
 from nbconvert import HTMLExporter
 from PIL import Image
@@ -34,16 +36,18 @@ def bytes_of(view) -> int:
     return len(json.dumps({k: v for k, v in state.items() if k != "data"}).encode()) + len(state["data"])
 
 
-def same_picture(text: str, figure) -> bool:
-    """Return whether a picture of 256 colours is that of a figure, with words beneath it."""
+def same_picture(text: str, figure, said: str) -> bool:
+    """Return whether a picture of 256 colours is that of a figure, with a sentence beneath it."""
+    height = figure.get_figheight()
     shown, drawn = (
         np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(float)
-        for png in (base64.b64decode(text), plots.png(figure))
+        for png in (base64.b64decode(text), plots.png(plots.with_caption(figure, said)))
     )
-    height, width = drawn.shape[:2]
-    words = shown[height:]
-    has_words = 20 < words.shape[0] < height and (words < 100).any() and (words > 200).mean() > 0.8
-    return has_words and np.abs(shown[:height, :width] - drawn).mean() < 15  # the photo is noise
+    words = shown[round(150 * height) :]
+    has_words = words.shape[0] > 20 and (words < 100).any() and (words > 200).mean() > 0.8
+    return (
+        has_words and shown.shape == drawn.shape and np.abs(shown - drawn).mean() < 15
+    )  # the photo is noise
 
 
 def test_its_bundle_holds_the_widget_the_picture_and_the_sentence():
@@ -51,9 +55,28 @@ def test_its_bundle_holds_the_widget_the_picture_and_the_sentence():
     view = widget(taken, query=17)
     data, metadata = view._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
-    assert same_picture(data["image/png"], plots.explorer_figure(taken, 17))
     said = words.sentence(taken, 17, words.sharpest(taken, 17))
     assert data["text/plain"] == said == metadata["image/png"]["alt"]
+    assert same_picture(data["image/png"], plots.explorer_figure(taken, 17), said)
+
+
+def test_a_notebook_saves_its_picture_and_its_sentence_with_ipywidgets_7_too(monkeypatch):
+    """Whose widgets display themselves, and nothing but their view."""
+    view = "application/vnd.jupyter.widget-view+json"
+    shown = []
+
+    def theirs(self, **_):
+        shown.append({view: {"model_id": self.model_id}})
+
+    monkeypatch.setattr(ipywidgets.Widget, "_ipython_display_", theirs, raising=False)
+    monkeypatch.setattr(
+        "mqa_lib.explorer.widget.display", lambda data, **_: shown.append(data), raising=False
+    )
+    explored = widget(made(5, 7), query=17)
+    DisplayFormatter().format(explored)
+    (data,) = shown
+    assert data[view]["model_id"] == explored.model_id and data["text/plain"] == explored.sentence()
+    assert same_picture(data["image/png"], plots.explorer_figure(made(5, 7), 17), explored.sentence())
 
 
 def test_its_picture_outlines_the_right_key_where_that_is_known():
@@ -64,7 +87,7 @@ def test_its_picture_outlines_the_right_key_where_that_is_known():
     match = explorer.Match("star", tuple(lock), tuple(key))
     seen = explorer.gather(taken, [match])
     data, _ = AttentionExplorer(seen, query=17)._repr_mimebundle_()
-    assert same_picture(data["image/png"], plots.explorer_figure(taken, 17, target=8))
+    assert same_picture(data["image/png"], plots.explorer_figure(taken, 17, target=8), data["text/plain"])
     bare, _ = widget(taken, query=17)._repr_mimebundle_()
     assert data["image/png"] != bare["image/png"]
     assert data["text/plain"] == f"{bare['text/plain']} The right key is outlined in orange."
@@ -108,7 +131,7 @@ def test_a_page_of_nbconvert_shows_the_picture_or_holds_all_that_the_explorer_ne
 def test_the_picture_of_a_guess_shows_no_answer():
     taken = made(5, 7)
     data, _ = widget(taken, query=17, guess=True)._repr_mimebundle_()
-    assert same_picture(data["image/png"], plots.query_figure(taken, 17))
+    assert same_picture(data["image/png"], plots.query_figure(taken, 17), data["text/plain"])
     assert "%" not in data["text/plain"] and "Which key" in data["text/plain"]
 
 

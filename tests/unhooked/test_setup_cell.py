@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from mqa_lib import bootstrap
 from notebooks import build, publish, sources
+from tests.unhooked.test_explorer import made
 
 SITE = Path(sysconfig.get_path("purelib"))
 OLD_WIDGETS = "7.7.1"  # what Colab has
@@ -232,6 +233,24 @@ def test_a_quiz_works_with_the_widgets_of_colab(old_widgets, monkeypatch, tmp_pa
     cells = [nbformat.v4.new_code_cell(each) for each in (asked, code, then)]
     run = build.execute("tiny", nbformat.v4.new_notebook(cells=cells), tmp_path)
     assert run.error == "" and "<details>" in run.notebook.cells[1].outputs[0].data["text/html"]
+
+
+def test_the_explorer_s_picture_and_sentence_are_saved_with_the_widgets_of_colab(
+    old_widgets, monkeypatch, tmp_path
+):
+    made(5, 7).save(tmp_path / "one.npz")
+    code = (
+        f"import ipywidgets\nassert ipywidgets.__version__ == '{OLD_WIDGETS}'\n"
+        "from mqa_lib import explorer, record\n"
+        "view = explorer.show(record.AttentionRecord.load('one.npz'), query=17)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(old_widgets))
+    cells = [nbformat.v4.new_code_cell(each) for each in (code, "view")]
+    run = build.execute("tiny", nbformat.v4.new_notebook(cells=cells), tmp_path)
+    assert run.error == ""
+    for cell in run.notebook.cells:
+        (data,) = (output.data for output in cell.outputs if "data" in output)
+        assert "strongest key" in data["text/plain"] and len(data["image/png"]) > 10_000
 
 
 @pytest.mark.slow
