@@ -302,14 +302,14 @@ def test_the_runs_of_a_grid_are_those_of_its_records(tmp_path):
     assert sorted(kept(file)) == sorted(one.name for one in read_grid(file).runs)
 
 
-def test_a_disk_without_locks_is_not_taken_for_somebody_at_work(tmp_path, monkeypatch):
-    def refuses(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)), NotImplementedError("flock")]
+)
+def test_a_disk_without_locks_is_not_taken_for_somebody_at_work(tmp_path, monkeypatch, error):
+    def refuses(*_, **__):
+        raise error
 
-    monkeypatch.setattr(locking, "_take", refuses)
-    with (
-        pytest.raises(OSError, match=r"has no locks\. Use a folder on another") as caught,
-        locking.hold(tmp_path / "x"),
-    ):
-        pass
+    monkeypatch.setattr(locking.filelock.FileLock, "acquire", refuses)
+    with pytest.raises(OSError, match=r"cannot be locked .*Use a folder on another disk") as caught:
+        locking.hold(tmp_path / "x").__enter__()
     assert not isinstance(caught.value, locking.Busy)
