@@ -1,52 +1,52 @@
-"""A file from an address: whole or not at all, with a sentence that says what to do without a network."""
+"""A file from an address: whole or not at all, and a sentence that says what to do without a network."""
 
 import http.client
-import shutil
+import socket
+import sys
 import urllib.error
-import urllib.request
 from pathlib import Path
 
-TIMEOUT_SECONDS = 30.0  # without a byte, not for all of them
-_CHUNK_BYTES = 2**20
+import torch.hub
+
+from mqa_lib import checks
+
+_SILENT_SECONDS = 30.0
 
 
-def fetch(url: str, path: str | Path, timeout: float = TIMEOUT_SECONDS) -> Path:
-    """Return `path`, which holds what the address gives; what came of it before is kept and gone on with.
-
-    A part of a file lies beside its place under a name ending in .part. Where the server can go on in the middle, it is
-    asked to; otherwise it begins again.
+def fetch(url: str, path: str | Path, sha256: str = "") -> Path:
+    """Return `path`, which holds what the address gives; a file that is there is taken as it is.
 
     Args:
         url: The address.
-        path: Where to put the file. If it is there already, nothing is fetched.
-        timeout: Seconds without a byte after which it is given up.
+        path: Where to put the file.
+        sha256: How its SHA-256 begins. Without it, whoever reads the file has to see that it is not cut off.
 
     Raises:
-        ConnectionError: There is no network, or it stopped. The same call goes on.
+        ConnectionError: There is no network, or it stopped.
+        ValueError: What came has another SHA-256.
         OSError: The disk is full.
     """
-    path = Path(path)
+    path, before = Path(path), socket.getdefaulttimeout()
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    socket.setdefaulttimeout(_SILENT_SECONDS)
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            goes_on = have > 0 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-            with part.open("ab" if goes_on else "wb") as file:
-                shutil.copyfileobj(answer, file, _CHUNK_BYTES)
-                came = file.tell() - (have if goes_on else 0)
-            wanted = answer.headers.get("Content-Length")
-            if wanted is not None and came != int(wanted):
-                raise ConnectionError(f"{came} of {wanted} bytes came")
-    except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException) as error:
-        if isinstance(error, urllib.error.HTTPError) and error.code == 416:  # the part is of another file
-            part.unlink()
-        raise ConnectionError(
-            f"{path.name} could not be fetched from {url} ({error}). Run the same again to go on. If there is no "
-            f"network here, fetch it where there is one and put it at {path}."
+        torch.hub.download_url_to_file(url, str(path), sha256 or None, progress=sys.stderr.isatty())
+    except RuntimeError as error:
+        raise checks.refuse(
+            "file", path.name, f"came with another SHA-256 ({error})", "Run it again."
         ) from error
-    part.replace(path)
+    except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException) as error:
+        raise offline(path, error) from error
+    finally:
+        socket.setdefaulttimeout(before)
     return path
+
+
+def offline(path: Path, reason: object) -> ConnectionError:
+    """Return the error of a file that could not be fetched."""
+    return ConnectionError(
+        f"{path.name} could not be fetched ({reason}). Run the same again, or, if there is no network here, fetch it "
+        f"where there is one and put it at {path}; nothing else needs the network."
+    )

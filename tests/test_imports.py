@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "mqa_lib"
 # A module may import only from the ranks below its own, or from its own package.
 RANKS = (
-    {"checks", "bootstrap", "locking", "download"},
-    {"functional", "cost", "timing", "pictures", "npz"},
+    {"checks", "bootstrap", "locking"},
+    {"download", "functional", "cost", "timing", "pictures", "npz"},
     {"datasets"},
     {"kernels", "sampling"},
     {"attention"},
