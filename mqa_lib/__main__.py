@@ -28,25 +28,22 @@ def _data(options: argparse.Namespace, _: Sequence[str]) -> int:
         counts = (options.train, options.val, options.seed, options.size, options.test)
         print(keys_and_locks.generate(options.path, *counts))
         return 0
-    import tempfile
-
     from mqa_lib import checks
     from mqa_lib.datasets.inspect import inspect
 
     sheet: Path | None = options.sheet
     if sheet is not None and sheet.suffix.lower() != ".png":  # before a check that may take minutes
         raise checks.refuse("sheet", sheet, "must end in .png", f"Use {sheet.with_suffix('.png')}.")
-    with tempfile.TemporaryDirectory(prefix="mqa_lib-") as scratch:
-        report = inspect(options.path, scratch)
-        print(report)
-        if sheet is not None:
-            from mqa_lib import contact_sheet
+    report = inspect(options.path)
+    print(report)
+    if sheet is not None:
+        from mqa_lib import contact_sheet
 
-            try:
-                print(contact_sheet.draw(report, sheet))
-            except ValueError:  # no picture can be read, which the report has told
-                if not report.problems:
-                    raise
+        try:
+            print(contact_sheet.draw(report, sheet))
+        except ValueError:  # no picture can be read, which the report has told
+            if not report.problems:
+                raise
     return 1 if report.problems else 0
 
 
@@ -236,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", _doctor, "Say what this machine has and what is missing.")
     data = command("data", _data, "Generate Keys & Locks, or check a data set of any kind.")
     data.add_argument("action", choices=("generate", "check"))
-    data.add_argument("path", type=Path, help="folder to write, or data set to check: YOLO, VOC or COCO")
+    data.add_argument("path", type=Path, help="folder to write, or data set to check: YOLO or VOC")
     data.add_argument("--sheet", type=Path, metavar="OUT.png", help="draw some of the pictures checked")
     for name, default in (("train", 256), ("val", 64), ("test", 0), ("seed", 0), ("size", 128)):
         data.add_argument(f"--{name}", type=int, default=default)
@@ -249,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         type=Path,
         default=Path("data/keys_and_locks/data.yaml"),
-        help="file or folder: YOLO, VOC or COCO",
+        help="file or folder: YOLO or VOC",
     )
     train.add_argument("--folder", type=Path, help="where weights and record go")
     for name, default in (

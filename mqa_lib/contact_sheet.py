@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mqa_lib import checks, pictures, plots
-from mqa_lib.datasets import labels, yolo
+from mqa_lib.datasets import yolo
 from mqa_lib.pictures import unreadable
 
 _SIDE = 480  # pixels of the longer side; more would not be seen
@@ -49,7 +49,7 @@ def sheet(report: yolo.Report, count: int = 12) -> plots.Figure:
             picture = _read(files[index])
             if picture is not None:
                 shown.append(picture)
-                boxes.append(_boxes(files[index], picture.shape[:2], report.names))
+                boxes.append(_boxes(report, files[index], picture.shape[:2]))
                 titles.append(f"{split}: {files[index].name}")
     if not shown:
         raise checks.refuse("path", report.path, "has no picture that can be read", "See its problems.")
@@ -80,17 +80,14 @@ def _read(file: Path) -> np.ndarray | None:
 
 
 def _boxes(
-    picture: Path, shape: tuple[int, ...], names: dict[int, str]
+    report: yolo.Report, picture: Path, shape: tuple[int, ...]
 ) -> list[tuple[float, float, float, float, str, bool]]:
     height, width = shape
-    return [
-        (
-            (x - w / 2) * width,
-            (y - h / 2) * height,
-            (x + w / 2) * width,
-            (y + h / 2) * height,
-            names.get(label, str(label)),
-            good,
-        )
-        for label, x, y, w, h, good in labels.boxes(picture, names)
-    ]
+    found = []
+    for line in report.lines_of(picture)[1]:
+        if line.box:
+            x, y, w, h = line.box
+            name = report.names.get(line.label, str(line.label))
+            corners = (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height
+            found.append((*corners, name, not line.fault))
+    return found

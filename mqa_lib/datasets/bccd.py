@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 from mqa_lib import download
-from mqa_lib.datasets import convert, yolo
+from mqa_lib.datasets import voc
 from mqa_lib.datasets.yolo import DataError
 
 COMMIT = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
@@ -46,7 +46,7 @@ def prepare(root: str | Path, source: str | Path | None = None) -> Path:
 
     Raises:
         DataError: A file is missing, or is not the one of the commit.
-        ConnectionError: There is no network, or it stopped. The same call goes on.
+        ConnectionError: There is no network, or it stopped.
         OSError: The disk has too little room.
     """
     root = Path(root)
@@ -58,18 +58,17 @@ def prepare(root: str | Path, source: str | Path | None = None) -> Path:
         source = source or os.environ.get("MQA_BCCD")
         folder = Path(source) if source else fetch(root / "source")
         check(folder)
-        converted = convert.from_voc(folder / "BCCD", root, CLASSES)
+        report = voc.write(voc.read(folder / "BCCD", CLASSES).raise_if_bad(), root)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise _no_room(root, shutil.disk_usage(root).free) from error
         raise
-    report = yolo.checked(converted.path)
     objects: dict[str, Counter[str]] = {}
     for (split, index), count in report.objects.items():
         objects.setdefault(split, Counter())[CLASSES[index]] = count
     said = {
         **{"name": "BCCD", "commit": COMMIT, "licence": "MIT", "pictures": dict(report.pictures)},
-        **{"classes": list(CLASSES), "objects": objects, "left out": converted.left_out},
+        **{"classes": list(CLASSES), "objects": objects, "left out": report.notes},
         "source": "github.com/Shenggan/BCCD_Dataset",
     }
     draft = card.with_suffix(".part")

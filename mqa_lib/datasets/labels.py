@@ -2,100 +2,78 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-_SLACK = 1e-4  # labels are written with few digits
-_SURELY_PIXELS = 2.0  # a box that far outside was never a share of its picture
+# labels are written with few digits
+_SLACK = 1e-4
+# a box that far outside was never a share of its picture
+_SURELY_PIXELS = 2.0
+
+
+class Line(NamedTuple):
+    """A line of a label file: its number, class and box (centre and sides), and what is wrong, if anything is."""
+
+    number: int | None
+    label: int = -1
+    box: tuple[float, ...] = ()
+    fault: str = ""
 
 
 def file_of(picture: Path) -> Path:
     """Return the label file of a picture: beside it, or, below a folder `images`, in `labels` in its place."""
     parts = list(picture.parts)
-    for place in range(len(parts) - 1, -1, -1):
-        if parts[place] == "images":
-            parts[place] = "labels"
-            break
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     return Path(*parts).with_suffix(".txt")
 
 
-def checked_lines(label: Path, names: dict[int, str]) -> Iterator[tuple[str | None, int]]:
-    """Yield for every line what is wrong with it (or None) and its class."""
+def read(label: Path, names: dict[int, str]) -> Iterator[Line]:
+    """Yield the lines of a label file, and first what is wrong with the whole of it."""
     try:
         text = label.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
-        yield f"cannot be read ({error.strerror}).", -1
+        yield Line(None, fault=f"cannot be read ({error.strerror}).")
         return
-    lines = text.splitlines()
-    if {5} < (lengths := {len(line.split()) for line in lines}) and max(lengths) > 6:
-        yield "holds boxes and outlines, and ultralytics reads a file of one kind. Write all as boxes.", -1
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lengths = {len(words) for _, words in lines}
+    if 5 in lengths and max(lengths) > 6:
+        fault = "holds boxes and outlines, and ultralytics reads a file of one kind. Write all as boxes."
+        yield Line(None, fault=fault)
+    for number, words in lines:
         try:
-            values = _numbers(line)
-        except ValueError:
-            yield f"line {number}: holds something that is not a number ({_no_number(line)!r}).", -1
+            values = [float(word) for word in words]
+        except ValueError as error:
+            wrong = str(error).partition(": ")[2]
+            yield Line(number, fault=f"holds something that is not a number ({wrong}).")
             continue
-        yield _line_problem(values, number, names), int(values[0]) if np.isfinite(values[0]) else -1
+        yield _line(number, values, names)
 
 
-def _numbers(line: str) -> np.ndarray:
-    """Return the numbers of a line; of an outline, a class and three points or more, its box, as ultralytics does."""
-    values = np.array(line.split(), dtype=float)
-    if len(values) < 7 or len(values) % 2 == 0:
-        return values
-    points = values[1:].reshape(-1, 2)
-    low, high = points.min(axis=0), points.max(axis=0)
-    return np.array([values[0], *(low + high) / 2, *(high - low)])
-
-
-def _no_number(line: str) -> str:
-    """Return the first word of a line that is no number."""
-    for word in line.split():
-        try:
-            float(word)
-        except ValueError:
-            return word
-    return line
-
-
-def boxes(picture: Path, names: dict[int, str]) -> list[tuple[int, float, float, float, float, bool]]:
-    """Return the boxes of a picture as its label file has them, and whether each is fit to be trained on.
-
-    Lines that are no box at all are left out.
-    """
-    file = file_of(picture)
-    found = []
-    for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines() if file.is_file() else ():
-        try:
-            values = _numbers(line)
-        except ValueError:
-            continue
-        if values.shape == (5,) and np.isfinite(values).all():
-            label, *box = values.tolist()
-            x, y, width, height = box
-            found.append((int(label), x, y, width, height, _line_problem(values, 1, names) is None))
-    return found
-
-
-def _line_problem(values: np.ndarray, number: int, names: dict[int, str]) -> str | None:
-    if values.shape != (5,):
-        return (
-            f"line {number}: has {len(values)} numbers and needs 5: class, centre x, centre y, width, height; "
-            "or a class and the points of an outline."
-        )
-    if not np.isfinite(values).all():
-        return f"line {number}: holds a number that is not finite."
-    label, x, y, width, height = values
+def fault_of(label: float | int, box: tuple[float, ...], names: dict[int, str]) -> str:
+    """Return what is wrong with a class and a box; nothing if they are right."""
     if label not in names:
-        return f"line {number}: class {label:g} is not in `names` (0 to {len(names) - 1})."
+        return f"class {label:g} is not in `names` (0 to {len(names) - 1})."
+    x, y, width, height = box
     low, high = min(x - width / 2, y - height / 2), max(x + width / 2, y + height / 2)
-    if width <= 0 or height <= 0 or low < -_SLACK or high > 1 + _SLACK:
-        hint = (
-            " It seems to be in pixels: write shares of the picture, 0 to 1." if high > _SURELY_PIXELS else ""
-        )
-        return (
-            f"line {number}: box {x:g} {y:g} {width:g} {height:g} lies outside the picture or is empty.{hint}"
-        )
-    return None
+    # so written that what is no number is wrong, too
+    if width > 0 and height > 0 and low >= -_SLACK and high <= 1 + _SLACK:
+        return ""
+    hint = " It seems to be in pixels: write shares of the picture, 0 to 1." if high > _SURELY_PIXELS else ""
+    return f"box {x:g} {y:g} {width:g} {height:g} lies outside the picture or is empty.{hint}"
+
+
+def _line(number: int, values: list[float], names: dict[int, str]) -> Line:
+    if len(values) >= 7 and len(values) % 2:
+        # an outline: a class and three points or more, of which ultralytics takes the box
+        points = np.array(values[1:]).reshape(-1, 2)
+        low, high = points.min(axis=0), points.max(axis=0)
+        values = [values[0], *((low + high) / 2).tolist(), *(high - low).tolist()]
+    if len(values) != 5:
+        rule = "class, centre x, centre y, width, height; or a class and the points of an outline."
+        return Line(number, fault=f"has {len(values)} numbers and needs 5: {rule}")
+    if not np.isfinite(values).all():
+        return Line(number, fault="holds a number that is not finite.")
+    label, *box = values
+    return Line(number, int(label), tuple(box), fault_of(label, tuple(box), names))

@@ -1,205 +1,220 @@
-"""Data sets in Pascal VOC's format: an XML file for each picture, in a folder Annotations or beside the pictures."""
+"""Data sets in Pascal VOC's format, an XML file for each picture: read whole, and written anew in YOLO format."""
 
+import hashlib
+import os
+import re
+import shutil
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from mqa_lib.datasets.written import Box, Converted, check_size, split_named, with_val, write, write_yaml
-from mqa_lib.datasets.yolo import PICTURES, DataError
+import numpy as np
+
+from mqa_lib.datasets import labels, yolo
+from mqa_lib.datasets.yolo import DataError, Problem, Report
+from mqa_lib.pictures import unreadable
+
+# "interval" and "latest" name no split
+_SPLIT = re.compile(r"(?<![a-z])e?(train|test|val)")
+# how a camera notes that it was held upright
+_ORIENTATION, _LYING = 274, (5, 6, 7, 8)
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+# class, corners in pixels, sides of the picture
+Objects = list[tuple[str, np.ndarray, np.ndarray]]
 
 
 def root_of(path: Path) -> Path | None:
-    """Return the folder of a VOC set, `path` or one in it; nothing if there is none.
-
-    Raises:
-        DataError: There are several.
-    """
-    if not path.is_dir():
-        return None
-    if _inner(path, "annotations") is not None:
+    """Return the folder of a set, `path` or one in it; nothing if there is none, a DataError if there are several."""
+    path = path.parent if path.name.lower() == "annotations" else path
+    if _files(path):
         return path
-    folders = sorted(inner for inner in path.iterdir() if inner.is_dir())
-    roots = [folder for folder in folders if _inner(folder, "annotations") is not None]
+    roots = [inner for inner in sorted(path.iterdir()) if inner.is_dir() and _files(inner)]
     if roots[1:]:
+        several = f"{path} holds several sets of VOC ({', '.join(root.name for root in roots)})"
         raise DataError(
-            f"{path} holds several sets of VOC ({', '.join(root.name for root in roots)}). Give the path of one, or "
-            "move all XML files into one folder Annotations, and name the splits in ImageSets/Main."
+            f"{several}. Give the path of one, or move all XML files into one folder Annotations."
         )
-    if roots:
-        return roots[0]
-    splits = (folder for folder in folders if split_named(folder.name))
-    return path if any(_beside(folder) for folder in (path, *splits)) else None
+    return roots[0] if roots else None
 
 
-def from_voc(path: str | Path, out: str | Path, names: Sequence[str] = ()) -> Converted:
-    """Write a VOC set with the splits of its ImageSets/Main, or of its folders where each is a split.
+def read(root: Path, names: Sequence[str] = ()) -> Report:
+    """Return what a VOC set holds, and everything that is wrong with it by the names of its own files.
 
-    Where no val is named, a fifth of the pictures to train on becomes it, which is told.
+    Its splits are those of ImageSets/Main or of its folders. An empty box is left out, which is noted.
 
     Args:
-        path: Folder with Annotations and JPEGImages, or with XML files beside pictures, or one above it.
-        out: Folder to write.
+        root: Folder with Annotations and JPEGImages, or with XML files beside pictures.
         names: The classes in their order; those that occur, in alphabetical order, if not given.
-
-    Raises:
-        DataError: An annotation cannot be read, or its picture is not there.
     """
-    root = root_of(Path(path))
-    if root is None:
-        raise DataError(f"{path} has no folder Annotations with XML files. Check the path.")
-    converted = Converted(Path(out) / "data.yaml")
-    files = _files(root)
-    pictures = _pictures(root, files)
-    read = {}
+    report, pictures, found = Report(root), _pictures(root), dict[Path, Objects]()
     for file, picture in pictures.items():
-        size, read[file] = _boxes(file, converted.left_out)
-        check_size(file.name, picture, size)
-    names = list(names) or sorted({box[0] for boxes in read.values() for box in boxes})
-    parts = with_val(_splits(root, files, converted.left_out), lambda file: file.stem, converted.left_out)
-    for split, chosen in parts.items():
-        write(Path(out), split, [(pictures[file], read[file]) for file in chosen], names)
-    write_yaml(converted.path, list(parts), names)
-    return converted
+        try:
+            found[file] = _objects(file, picture)
+        except (ET.ParseError, ValueError, LookupError, OSError) as error:
+            rule = f"cannot be read as an annotation of VOC ({error}). Mend or remove it."
+            found[file] = []
+            report.problems.append(Problem(str(file.relative_to(root)), None, rule))
+    report.names.update(
+        enumerate(names or sorted({name for objects in found.values() for name, *_ in objects}))
+    )
+    for file, objects in found.items():
+        if picture := pictures[file]:
+            report.lines[picture] = file, list(_lines(file, objects, report))
+    for split, part in _splits(root, list(pictures), report).items():
+        if twice := sorted(stem for stem, times in Counter(file.stem for file in part).items() if times > 1):
+            rule = f"{twice[0]}.xml lies in two folders of it. Rename one of them, and its picture."
+            report.problems.append(Problem(f"`{split}`:", None, rule))
+        shown = [picture for file in part if (picture := pictures[file])]
+        if shown:
+            yolo.count(report, split, shown, root, str(root))
+    return report
 
 
-def sources(root: Path) -> list[Path]:
-    """Return the files that `from_voc` reads of a set: annotations, lists of splits, pictures.
+def write(report: Report, out: Path) -> Report:
+    """Write a set that was read to the folder `out`, in YOLO format; return its report with the files there."""
+    import yaml
 
-    Raises:
-        DataError: An annotation has no picture.
-    """
-    files = _files(root)
-    lists = sorted((root / "ImageSets" / "Main").glob("*.txt"))
-    return [*files, *lists, *_pictures(root, files).values()]
+    out, files = yolo.plain(out), dict[str, list[Path]]()
+    for split, pictures in report.files.items():
+        for folder in ("images", "labels"):
+            (out / folder / split).mkdir(parents=True, exist_ok=True)
+        files[split] = [out / "images" / split / picture.name for picture in pictures]
+        for picture, there in zip(pictures, files[split], strict=True):
+            there.unlink(missing_ok=True)
+            try:
+                # a link costs no room, and does not reach across disks
+                os.link(picture.resolve(), there)
+            except OSError:
+                shutil.copyfile(picture, there)
+            lines = (
+                f"{line.label} {' '.join(f'{at:.6f}' for at in line.box)}\n"
+                for line in report.lines[picture][1]
+            )
+            labels.file_of(there).write_text("".join(lines), encoding="utf-8")
+    settings = {**{split: f"images/{split}" for split in files}, "names": report.names}
+    # a set with half a file would be taken for whole
+    draft = out / "data.part"
+    draft.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return replace(report, path=draft.replace(out / "data.yaml"), files=files, lines={})
 
 
-def _inner(root: Path, name: str) -> Path | None:
-    """Return the folder of that name, however it is written, if it holds annotations."""
-    try:
-        inside = sorted(root.iterdir())
-    except OSError:  # a disk's lost+found, say
-        return None
-    found = (inner for inner in inside if inner.name.lower() == name and inner.is_dir())
-    return next((inner for inner in found if any(inner.glob("*.xml"))), None)
-
-
-def _beside(folder: Path) -> list[Path]:
-    """Return the annotations that lie in a folder itself, told from other XML by how they begin."""
-    return [file for file in sorted(folder.glob("*.xml")) if b"<annotation" in _beginning(file)]
-
-
-def _beginning(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(1000)
-    except OSError:
-        return b""
+def fingerprint(root: Path) -> str:
+    """Return a SHA-256 of a set's annotations and lists, and of its pictures' names and sizes."""
+    digest, pictures = hashlib.sha256(), [picture for picture in _pictures(root).values() if picture]
+    for file in (*_files(root), *sorted(root.glob("ImageSets/Main/*.txt")), *pictures):
+        digest.update(os.fsencode(file.relative_to(root).as_posix()))
+        is_picture = file.suffix.lower() in yolo.PICTURES
+        digest.update(str(file.stat().st_size).encode() if is_picture else file.read_bytes())
+    return digest.hexdigest()
 
 
 def _files(root: Path) -> list[Path]:
-    folder = _inner(root, "annotations")
-    if folder is not None:
-        return sorted(folder.glob("*.xml"))
-    if found := _beside(root):
-        return found
-    return [
-        file
-        for inner in sorted(root.iterdir())
-        if split_named(inner.name) and inner.is_dir()
-        for file in _beside(inner)
+    """Return the XML files in Annotations, or else those beside pictures, in the folder or in those of splits."""
+    inner = sorted(root.glob("*/*.xml"))
+    beside = [
+        *sorted(root.glob("*.xml")),
+        *(file for file in inner if _SPLIT.search(file.parent.name.lower())),
+    ]
+    return [file for file in inner if file.parent.name.lower() == "annotations"] or [
+        file for file in beside if file.is_file() and b"<annotation" in file.read_bytes()[:1000]
     ]
 
 
-def _pictures(root: Path, files: Sequence[Path]) -> dict[Path, Path]:
-    """Return the picture of each annotation: in JPEGImages, in images, or beside it.
-
-    Raises:
-        DataError: There is none.
-    """
-    seen: dict[tuple[Path, str], Path] = {}
-    folders = [inner for inner in sorted(root.iterdir()) if inner.name.lower() in ("jpegimages", "images")]
-    for folder in (*folders, root, *{file.parent for file in files}):
-        for picture in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if picture.suffix.lower() in PICTURES:
-                seen[folder, picture.stem] = picture
-    found = {}
-    for file in files:
-        places = ((folder, file.stem) for folder in (*folders, file.parent, root))
-        found[file] = next((seen[place] for place in places if place in seen), None)
-    if missing := [file.name for file, picture in found.items() if picture is None]:
-        raise DataError(
-            f"{len(missing)} annotations have no picture in JPEGImages, images or beside them, "
-            f"the first is {missing[0]}."
-        )
-    return {file: picture for file, picture in found.items() if picture is not None}
+def _pictures(root: Path) -> dict[Path, Path | None]:
+    """Return the annotations, each with its picture in JPEGImages or images, beside it, or in the set's folder."""
+    files = _files(root)
+    own = [inner for inner in sorted(root.glob("*/")) if inner.name.lower() in ("jpegimages", "images")]
+    folders = {*own, root, *(file.parent for file in files)}
+    inside = [picture for folder in folders for picture in sorted(folder.iterdir())]
+    there = {(one.parent, one.stem): one for one in inside if one.suffix.lower() in yolo.PICTURES}
+    places = {file: [(folder, file.stem) for folder in (*own, file.parent, root)] for file in files}
+    return {file: next((there[at] for at in places[file] if at in there), None) for file in files}
 
 
-def _boxes(file: Path, left_out: list[str]) -> tuple[tuple[float, float], list[Box]]:
+def _objects(file: Path, picture: Path | None) -> Objects:
+    """Return the objects in an annotation, or raise an error that says why they cannot be those of the picture."""
+    from PIL import Image
+
+    tree, turned = ET.parse(file).getroot(), ""
+    size = np.array([float(_text(tree, f"size/{side}")) for side in ("width", "height")])
+    if picture is None:
+        raise ValueError("it has no picture in JPEGImages, in images or beside it")
     try:
-        said = ET.parse(file).getroot()
-        width, height = (float(_text(said, f"size/{side}")) for side in ("width", "height"))
-        if not min(width, height) >= 1:
-            raise ValueError(f"its size is {width:g}x{height:g} pixels")
-        found = []
-        for number, entry in enumerate(said.iter("object"), start=1):
-            left, top, right, bottom = (
-                float(_text(entry, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
-            )
-            if right <= left or bottom <= top:
-                left_out.append(f"{file.name}, object {number}: its box is empty.")
-                continue
-            # VOC counts pixels from 1 and names the last one inside; some makers count from 0.
-            left, top = (at - 1 if at >= 1 else at for at in (left, top))
-            found.append((_text(entry, "name"), left / width, top / height, right / width, bottom / height))
-        return (width, height), found
-    except (ET.ParseError, ValueError, LookupError, OSError) as error:
-        raise DataError(
-            f"{file.name} cannot be read as an annotation of VOC ({error}). Mend or remove it."
-        ) from error
+        with Image.open(picture) as image:
+            turned = ", turned as its camera notes" if image.getexif().get(_ORIENTATION) in _LYING else ""
+            own: tuple[float, ...] = image.size[:: -1 if turned else 1]
+    except unreadable():
+        # that is told with what is wrong with pictures
+        own = tuple(size)
+    if tuple(size) != own or not size.min() >= 1:
+        said, real = (f"{width:g}x{height:g}" for width, height in (size, own))
+        raise ValueError(
+            f"it says {said} pixels, and {picture.name} is {real}{turned}: its boxes would lie elsewhere"
+        )
+    corners = [
+        np.array([float(_text(one, f"bndbox/{side}")) for side in _SIDES]) for one in tree.iter("object")
+    ]
+    return [(_text(one, "name"), at, size) for one, at in zip(tree.iter("object"), corners, strict=True)]
 
 
 def _text(entry: ET.Element, path: str) -> str:
-    found = entry.find(path)
-    if found is None or found.text is None:
+    if not (said := (entry.findtext(path) or "").strip()):
         raise ValueError(f"it has no {path}")
-    return found.text.strip()
+    return said
 
 
-def _splits(root: Path, files: Sequence[Path], left_out: list[str]) -> dict[str, list[Path]]:
-    """Return the annotations of each split that lists or folders name; all of them as train where none does."""
-    folders = {file.parent for file in files}
-    if not folders <= {root, _inner(root, "annotations")}:
-        parts: dict[str, list[Path]] = {}
-        for file in files:
-            parts.setdefault(split_named(file.parent.name), []).append(file)
-        return parts
-    lists = dict(_lists(root))
+def _lines(file: Path, objects: Objects, report: Report) -> Iterator[labels.Line]:
+    classes = {name: label for label, name in report.names.items()}
+    for number, (name, corners, size) in enumerate(objects, start=1):
+        low, high = corners.reshape(2, 2)
+        if (high <= low).any():
+            report.notes.append(f"{file.name}, object {number}: its box is empty.")
+            continue
+        # VOC counts pixels from 1 and names the last one inside; some makers count from 0
+        low = np.where(low >= 1, low - 1, low)
+        box = *((low + high) / 2 / size).tolist(), *((high - low) / size).tolist()
+        label = classes.get(name, -1)
+        fault = labels.fault_of(label, box, report.names)
+        if label < 0:
+            fault = f"is of class {name}, and the classes are {', '.join(classes)}. Mend it."
+        elif fault:
+            fault = f"its box {' '.join(f'{at:g}' for at in corners)} lies outside the picture. Mend it."
+        yield labels.Line(number, label, box, fault)
+
+
+def _splits(root: Path, files: list[Path], report: Report) -> dict[str, list[Path]]:
+    """Return the annotations of each split; where train or val is missing, a fifth of what there is becomes val."""
+    parts: dict[str, list[Path]] = {split: [] for split in yolo.SPLITS}
+    for file in files:
+        if file.parent != root and (named := _SPLIT.search(file.parent.name.lower())):
+            parts[named[1]].append(file)
     known = {file.stem: file for file in files}
-    for name, stems in lists.items():
-        if absent := [stem for stem in stems if stem not in known]:
-            raise DataError(f"{name}.txt names {absent[0]}, which has no annotation. Mend the list.")
-    both = lists.pop("trainval", None)
-    if both is None and "train" not in lists:
-        both = list(known)
-    # "trainval" is what VOC calls the two together; one that has a list of its own is not to be the other as well.
-    rest = [stem for stem in both or () if not any(stem in stems for stems in lists.values())]
-    lacking = next((split for split in ("train", "val") if split not in lists), None)
-    if lacking is not None and rest:
-        lists[lacking] = rest
-    if unlisted := sorted(known.keys() - {stem for stems in lists.values() for stem in stems}):
-        left_out.append(
-            f"{len(unlisted)} annotations are in no list of ImageSets/Main, the first is {unlisted[0]}.xml."
+    for split in yolo.SPLITS:
+        listed = root / f"ImageSets/Main/{split}.txt"
+        lines = (
+            listed.read_text(encoding="utf-8-sig", errors="replace").splitlines() if listed.exists() else []
         )
-    return {split: [known[stem] for stem in stems] for split, stems in lists.items()}
-
-
-def _lists(root: Path) -> Iterator[tuple[str, list[str]]]:
-    for name in ("train", "val", "test", "trainval"):
-        file = root / "ImageSets" / "Main" / f"{name}.txt"
-        if file.exists():
-            try:
-                lines = file.read_text(encoding="utf-8-sig").splitlines()  # a name may hold spaces
-            except UnicodeDecodeError as error:
-                raise DataError(f"{file.name} is not text in UTF-8 ({error}). Save it as such.") from error
-            if stems := [line.strip() for line in lines if line.strip()]:
-                yield name, list(dict.fromkeys(stems))
+        stems = dict.fromkeys(line.strip() for line in lines if line.strip())
+        parts[split] += [known[stem] for stem in stems if stem in known]
+        if absent := [stem for stem in stems if stem not in known]:
+            rule = f"names {absent[0]}, which has no annotation. Mend the list, in UTF-8."
+            report.problems.append(Problem(listed.name, None, rule))
+    unlisted = sorted(set(files).difference(*parts.values()))
+    if not parts["train"]:
+        parts["train"] = unlisted
+    elif unlisted:
+        said = f"{len(unlisted)} annotations are in no list of ImageSets/Main"
+        report.notes.append(f"{said}, the first is {unlisted[0].name}.")
+    lacking = " and no ".join(f"`{split}`" for split in ("train", "val") if not parts[split])
+    parts = {split: part for split, part in parts.items() if part}
+    if lacking and parts:
+        source = next(iter(parts))
+        whole = parts.pop(source)
+        by_name = sorted(whole, key=lambda file: hashlib.sha256(file.stem.encode()).digest())
+        val = by_name[: max(1, len(whole) // 5)]
+        parts = {"train": by_name[len(val) :] or val, "val": val, **parts}
+        said = f"{len(val)} of the {len(whole)} pictures of `{source}`, chosen by their names, are `val`"
+        report.notes.append(f"The set names no {lacking}: {said}, and {len(parts['train'])} are `train`.")
+    return parts

@@ -12,7 +12,7 @@ seeds and data of its own. Two arms that differ only in when they are done share
       slowly: {variants: [rtdetr-nano-stock, rtdetr-nano-mobile-mqa], schedule: {lr0: 0.0001}}
 
 `data` is one of `keys_and_locks` (arguments of `generate`), `bccd` (a folder, or nothing to fetch it) and `path` (a
-file or folder in YOLO, VOC or COCO format, seen from the grid's folder).
+file or folder in YOLO or VOC format, seen from the grid's folder).
 """
 
 import hashlib
@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mqa_lib import checks
-from mqa_lib.datasets import convert
-from mqa_lib.experiments import own_data
+from mqa_lib.datasets import inspect
 
 _KEYS = ("data", "schedule", "seeds", "threads", "arms")
 _ARM_KEYS = ("as", "variants", "schedule", "seeds", "data")
@@ -304,4 +303,4 @@ def _data(said: Any, home: Path) -> tuple[dict[str, Any], Any]:
         from mqa_lib.datasets import bccd
 
         return {kind: str(path)}, {kind: bccd.COMMIT}
-    return {kind: str(convert.found(path))}, {kind: own_data.fingerprint(path)}
+    return {kind: str(inspect.found(path))}, {kind: inspect.fingerprint(path)}

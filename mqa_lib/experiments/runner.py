@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mqa_lib import checks, locking
-from mqa_lib.datasets import bccd, keys_and_locks, yolo
-from mqa_lib.experiments import own_data
+from mqa_lib.datasets import bccd, inspect, keys_and_locks, voc, yolo
 from mqa_lib.experiments.grid import Grid, Run, read_grid
 from mqa_lib.experiments.records import best_epoch, read_record, run_seconds
 
@@ -302,13 +301,28 @@ def make_data(data: dict[str, Any], work: Path) -> Path:
     """Return the YAML file of a run's data, which are made or fetched if they are not there yet."""
     kind, settings = next(iter(data.items()))
     if kind == "path":
-        return own_data.prepared(settings, work)
+        return _own_data(Path(settings), work)
     said = json.dumps(settings, sort_keys=True)
     root = work / "data" / f"{kind}-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
     with locking.hold(root.with_suffix(".lock"), wait=True):
         if kind == "bccd":
             return bccd.prepare(root, settings)
         return keys_and_locks.generate(root, **settings)
+
+
+def _own_data(path: Path, work: Path) -> Path:
+    """Return the YAML file of a set of one's own; one of VOC is written once for all runs, and anew once it changed."""
+    place = inspect.found(path)
+    if place.is_file():
+        return place
+    root = work / "data" / f"{place.stem}-{inspect.fingerprint(place)[:8]}"
+    with locking.hold(root.parent / f"{root.name}.lock", wait=True):
+        # it is written last
+        if not (root / "data.yaml").exists():
+            report = voc.write(voc.read(place).raise_if_bad(), root)
+            for note in report.notes:
+                print(f"{place.name}: {note}", file=sys.stderr)
+    return root / "data.yaml"
 
 
 def time_left(grid: Grid, places: Path) -> str:
@@ -350,7 +364,7 @@ def _train(recipe: dict[str, Any], data: Path, folder: Path, threads: int, **opt
 def _has_test(data: Path) -> bool:
     import yaml
 
-    return yaml.safe_load(data.read_text(encoding="utf-8")).get("test") is not None
+    return bool(yaml.safe_load(data.read_text(encoding="utf-8-sig")).get("test"))
 
 
 def machine_lock() -> Path:

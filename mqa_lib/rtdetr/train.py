@@ -130,9 +130,9 @@ def train(
 
     Args:
         recipe: What to train and how.
-        data: A data set in YOLO, VOC or COCO format, by its file or folder; all of it is checked first.
-        folder: Where weights/last.pt, weights/best.pt and record.json go, and a set of VOC or COCO as YOLO has it. If
-            a run was stopped there, it is resumed.
+        data: A data set in YOLO or VOC format, by its file or folder; all of it is checked first.
+        folder: Where weights/last.pt, weights/best.pt and record.json go, and a set of VOC as YOLO has it. If a
+            run was stopped there, it is resumed.
         one_bar: Show one progress bar instead of ultralytics' own tables, which is better to read in a notebook; a
             text is written before it.
         after_epoch: Called with the record when an epoch's checkpoint is written. If it returns true, the training
@@ -167,17 +167,17 @@ def _train_alone(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     origin = source(recipe.model)
-    with own_set.in_yolo_format(Path(data), folder) as (read, settle):
-        report = yolo.checked(read.path)
-        record_file = folder / "record.json"
-        started = {"recipe": asdict(recipe), "data": own_set.card(Path(data), report, read.left_out)}
-        if record_file.exists() and _has_begun(folder, there := read_record(record_file)):
-            _check_same_run(folder, there, started)
-        else:
-            # a start that was refused, or stopped before its first epoch, leaves the folder free for another
-            record_file.unlink(missing_ok=True)
-        report = settle(report)
-    for note in (*read.left_out, *inspect.duplicates(report)):
+    report = inspect.read(data).raise_if_bad()
+    record_file = folder / "record.json"
+    started = {"recipe": asdict(recipe), "data": own_set.card(Path(data), report)}
+    if record_file.exists() and _has_begun(folder, there := read_record(record_file)):
+        _check_same_run(folder, there, started)
+    else:
+        # a start that was refused, or stopped before its first epoch, leaves the folder free for another
+        record_file.unlink(missing_ok=True)
+    # only now, so that what is refused leaves what an earlier training has there
+    report = own_set.written(report, folder)
+    for note in (*report.notes, *inspect.duplicates(report)):
         print(f"{Path(data).name}: {note}", file=sys.stderr)
     provenance = {"commit": commit(), "machine": machine(_PACKAGES), "finished": False}
     recorder = _Recorder(record_file, {**started, **provenance, "epochs": []})

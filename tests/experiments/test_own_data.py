@@ -1,41 +1,22 @@
 """A grid takes the user's own data in any format that is read."""
 
-import json
-
 import pytest
 import yaml
 
+from mqa_lib.datasets.inspect import fingerprint
 from mqa_lib.datasets.yolo import DataError
 from mqa_lib.experiments import compare, read_grid
-from mqa_lib.experiments.own_data import fingerprint
-from tests.datasets.test_convert import write_yolo
 from tests.datasets.voc import write_voc
+from tests.datasets.yolo_set import write_yolo
 from tests.experiments.stub import GRID, epoch, training, write_grid
-
-
-def write_coco(root):
-    (root / "annotations").mkdir(parents=True)
-    write_voc(root / "voc")
-    for split, stem in (("train", "a"), ("val", "b")):
-        said = {
-            "images": [{"id": 3, "file_name": f"{stem}.jpg", "width": 40, "height": 20}],
-            "annotations": [{"image_id": 3, "category_id": 5, "bbox": [2, 3, 7, 11]}],
-            "categories": [{"id": 5, "name": "hen"}],
-        }
-        (root / f"annotations/instances_{split}.json").write_text(json.dumps(said))
-        (root / f"voc/JPEGImages/{stem}.jpg").rename(root / f"{stem}.jpg")
-    for file in (root / "voc/Annotations").iterdir():
-        file.unlink()
-    return root
 
 
 def of(path):
     return GRID.replace("set/data.yaml", str(path))
 
 
-@pytest.mark.parametrize(("write", "classes"), [(write_voc, ["egg", "hen"]), (write_coco, ["hen"])])
-def test_a_set_of_voc_or_coco_is_written_once_for_all_runs(tmp_path, write, classes):
-    own = write(tmp_path / "my birds")
+def test_a_set_of_voc_is_written_once_for_all_runs(tmp_path):
+    own = write_voc(tmp_path / "my birds")
     given = []
 
     def train(recipe, data, folder, **options):
@@ -48,7 +29,7 @@ def test_a_set_of_voc_or_coco_is_written_once_for_all_runs(tmp_path, write, clas
     )
     assert left == [] and len(given) == 4 and len(set(given)) == 1
     file = given[0][0]
-    assert list(yaml.safe_load(file.read_text())["names"].values()) == classes
+    assert list(yaml.safe_load(file.read_text())["names"].values()) == ["egg", "hen"]
     assert (file.parent / "images/train/a.jpg").exists() and own not in file.parents
 
 
@@ -57,7 +38,6 @@ def test_a_set_of_voc_or_coco_is_written_once_for_all_runs(tmp_path, write, clas
     [
         (write_voc, "Annotations/a.xml", "<xmax>40<", "<xmax>39<"),
         (write_voc, "ImageSets/Main/val.txt", "b", "c"),
-        (write_coco, "annotations/instances_val.json", "11]", "12]"),
         (write_yolo, "data.yaml", "hen", "cow"),
         (write_yolo, "labels/val/3.txt", "0.5 0.5 0.5 0.5", "0.5 0.5 0.4 0.5"),
     ],
@@ -72,10 +52,9 @@ def test_a_set_that_was_changed_gives_its_runs_other_names(tmp_path, write, file
     assert not set(before) & {run.name for run in read_grid(grid).runs}
 
 
-@pytest.mark.parametrize("write", [write_voc, write_coco])
-def test_what_is_no_part_of_a_set_gives_its_runs_no_other_names(tmp_path, write):
+def test_what_is_no_part_of_a_set_gives_its_runs_no_other_names(tmp_path):
     """A grid that lies in the set writes its own records and data there."""
-    own = write(tmp_path / "birds")
+    own = write_voc(tmp_path / "birds")
     first = fingerprint(own)
     (own / "notes.txt").write_text("nice")
     compare(
@@ -117,5 +96,5 @@ def test_a_picture_of_other_content_gives_other_names_and_the_set_is_written_ane
 
 def test_a_folder_that_holds_no_set_is_named_before_anything_starts(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty is no data set in YOLO format.* Check the path"):
+    with pytest.raises(DataError, match=r"empty is no data set.* Check the path"):
         read_grid(write_grid(tmp_path, of("empty")))

@@ -3,10 +3,11 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from mqa_lib.datasets import keys_and_locks, labels, yolo
+from mqa_lib.datasets import keys_and_locks, yolo
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ BAD_LABELS = [
     ("0 .1 .1 .2 .1 1.3 .3", r"line 1: box 0.7 0.2 1.2 0.2 lies outside the picture"),
     (
         "0 .1 .1 .2 .1 .3 .3\n0 .5 .5 .1 .1",
-        r"000001.txt, holds boxes and outlines, and .* Write all as boxes",
+        r"000001.txt holds boxes and outlines, and .* Write all as boxes",
     ),
     ("0 64 64 12 12", r"lies outside the picture .* seems to be in pixels: write shares of the picture"),
 ]
@@ -91,18 +92,16 @@ def test_files_of_one_fault_are_told_once_so_that_its_cause_is_seen(data):
     for number in range(4):
         (data / f"labels/train/00000{number}.txt").write_text("9 0.5 0.5 0.1 0.1\n" * (number + 1))
     report = yolo.validate(data)
-    assert len([problem for problem in report.problems if "class 9" in problem]) == 4
-    assert str(report).count("class 9") == 1
-    assert "000000.txt, line 1: class 9 is not in `names` (0 to 4). And 3 more files with the same" in str(
-        report
-    )
+    found = [(problem.file, problem.line, problem.more) for problem in report.problems if problem.line]
+    assert found == [(f"labels/train/00000{number}.txt", 1, number) for number in range(4)]
+    assert str(report).count("class 9") == 1 and "And 3 more files with the same fault" in str(report)
 
 
 def test_a_file_with_several_bad_lines_is_named_once(data):
-    (data / "labels/train/000000.txt").write_text("9 0.5 0.5 0.1 0.1\n" * 3)
-    assert [problem for problem in yolo.validate(data).problems if "000000.txt" in problem] == [
-        "labels/train/000000.txt, line 1: class 9 is not in `names` (0 to 4). And 2 more lines."
-    ]
+    (data / "labels/train/000000.txt").write_text("\n" + "9 0.5 0.5 0.1 0.1\n" * 3)
+    (problem,) = yolo.validate(data).problems
+    assert (problem.file, problem.line, problem.more) == ("labels/train/000000.txt", 2, 2)
+    assert str(problem).endswith("names` (0 to 4). And 2 more lines.")
 
 
 def test_a_test_split_is_checked_as_well(data):
@@ -111,7 +110,7 @@ def test_a_test_split_is_checked_as_well(data):
     (data / "labels/test/000001.txt").write_text("9 0.5 0.5 0.1 0.1\n")
     with (data / "data.yaml").open("a") as file:
         file.write("test: images/test\n")
-    assert [problem for problem in yolo.validate(data).problems if "labels/test/000001.txt" in problem]
+    assert [problem.file for problem in yolo.validate(data).problems] == ["labels/test/000001.txt"]
 
 
 def test_a_picture_too_small_to_hold_anything_is_named(data):
@@ -126,35 +125,47 @@ def test_a_jpeg_that_opens_and_is_cut_in_the_middle_is_named(data):
     assert "images/train/1.jpg cannot be decoded" in str(yolo.validate(data))
 
 
+FOLDERS = "train: images/train\nval: images/val\n"
 SETTINGS = [
-    ("names: [key]\nnc: 3\ntrain: images/train\nval: images/val\n", "`nc` is 3, and `names` has 1"),
-    ("names: {0: key, 2: lock}\ntrain: images/train\nval: images/val\n", "must count its classes 0 to 1"),
+    (f"names: [key]\nnc: 3\n{FOLDERS}", ["`nc` is 3", "`names` has 1"]),
+    (f"names: {{0: key, 2: lock}}\n{FOLDERS}", ["`names` 0 to 1", "[0, 2]"]),
+    (f"names: [key, [lock]]\n{FOLDERS}", ["['lock']", "`names`", "Write a word"]),
+    (f"names: [key, ~]\n{FOLDERS}", ["None", "`names`", "Write a word"]),
+    (f"names: [key, 7, '7']\n{FOLDERS}", ["has 7 more than once"]),
+    (f"names: [yes, no]\n{FOLDERS}", ["True", "into quotes"]),
+    (f"names: 5\n{FOLDERS}", ["names no classes", "Add `names:`"]),
     (
-        "names: [key, [lock]]\ntrain: images/train\nval: images/val\n",
-        r"`names` has \['lock'\] in the place of a",
+        "names: [key]\ntrain: [images/train, 3]\nval: images/val\n",
+        ["['images/train', 3]", "`train`", "a text file"],
     ),
-    ("names: [key, ~]\ntrain: images/train\nval: images/val\n", "`names` has None in the place of a name"),
-    ("names: [key, 7, '7']\ntrain: images/train\nval: images/val\n", "`names` has 7 more than once"),
-    ("names: 5\ntrain: images/train\nval: images/val\n", "names no classes"),
-    ("names: [key]\ntrain: [images/train, 3]\nval: images/val\n", "`train` is .* must be a folder, a text"),
-    ("names: [key]\ntrain: []\nval: images/val\n", r"`train` is \[\] and must be a folder"),
-    ("names: [key]\npath: [a]\ntrain: images/train\n", r"`path` is \['a'\] and must be a folder\. Write"),
-    ("names: [yes, no]\ntrain: images/train\nval: images/val\n", "has True in the place .* into quotes"),
+    ("names: [key]\ntrain: []\nval: images/val\n", ["[]", "`train`", "must be a folder"]),
+    ("names: [key]\npath: [a]\ntrain: images/train\n", ["['a']", "`path`", "must be a folder. Write"]),
     (
         "names: [key]\ntrain: [images/train, train.txt]\nval: images/val\n",
-        "train.txt is not a folder, nor a text",
+        ["`train`", "train.txt is no folder"],
     ),
-    ("names: [key]\ntrain: 3\nval: images/val\n", "`train` is 3 and must be a folder"),
-    ("names: [key]\nval: images/val\n", "`train` is not in data.yaml"),
-    ("names: [key]\ntrain: data.yaml\nval: images/val\n", "`train`: .*data.yaml is not a folder"),
+    ("names: [key]\ntrain: 3\nval: images/val\n", ["3", "`train`", "must be a folder"]),
+    ("names: [key]\nval: images/val\n", ["`train` is not in data.yaml", "Add the folder"]),
+    ("names: [key]\ntrain: ''\nval: images/val\n", ["`train` is not in data.yaml", "Add the folder"]),
+    (
+        "names: [key]\ntrain: data.yaml\nval: images/val\n",
+        ["`train`", "data.yaml is no folder", "Check `path`"],
+    ),
 ]
 
 
-@pytest.mark.parametrize(("text", "message"), SETTINGS)
-def test_settings_that_cannot_be_are_named(data, text, message):
+@pytest.mark.parametrize(("text", "told"), SETTINGS)
+def test_settings_that_cannot_be_are_named(data, text, told):
     (data / "data.yaml").write_text(text)
-    with pytest.raises(yolo.DataError, match=message):
-        yolo.checked(data)
+    said = [str(problem) for problem in yolo.validate(data).problems]
+    assert any(all(word in problem for word in told) for problem in said), said
+
+
+@pytest.mark.parametrize("said", ["test: ''\n", "test:\n"])
+def test_an_empty_test_is_none_as_for_ultralytics(data, said):
+    with (data / "data.yaml").open("a") as file:
+        file.write(said)
+    assert yolo.checked(data).pictures == {"train": 4, "val": 2}
 
 
 def test_classes_that_are_named_by_numbers_are_words_as_any(data):
@@ -191,7 +202,7 @@ def test_label_files_without_a_single_box_are_refused(data):
 def test_a_label_that_is_a_folder_is_named(data):
     (data / "labels/train/000001.txt").unlink()
     (data / "labels/train/000001.txt").mkdir()
-    assert "labels/train/000001.txt, cannot be read" in str(yolo.validate(data))
+    assert "labels/train/000001.txt cannot be read" in str(yolo.validate(data))
 
 
 def test_folders_are_those_beside_the_yaml_wherever_one_stands(data, tmp_path, monkeypatch):
@@ -212,18 +223,18 @@ def test_outlines_and_a_byte_order_mark_are_read(data):
     file = data / "labels/train/000001.txt"
     file.write_text("2 0.1 0.5 0.3 0.2 0.5 0.8\n", encoding="utf-8-sig")
     assert yolo.checked(data).pictures["train"] == 4
-    (found,) = labels.boxes(data / "images/train/000001.png", dict(enumerate("abcde")))
-    assert found == (2, *(pytest.approx(value) for value in (0.3, 0.5, 0.4, 0.6)), True)
+    (line,) = yolo.validate(data).lines_of(data / "images/train/000001.png")[1]
+    assert (line.label, line.fault) == (2, "") and line.box == pytest.approx((0.3, 0.5, 0.4, 0.6))
 
 
-FOLDERS = [
+PLACES = [
     "train: ../images/train\nval: ../images/val\n",  # Roboflow
     "path: my set\ntrain: images/train\nval: images/val\n",  # ultralytics' own name a folder beside
     "path: /content/set\ntrain: images/train\nval: images/val\n",
 ]
 
 
-@pytest.mark.parametrize("said", FOLDERS)
+@pytest.mark.parametrize("said", PLACES)
 def test_folders_that_ultralytics_finds_in_the_set_are_found(data, said):
     names = "names: [a, b, c, d, e]\n"
     (data / "data.yaml").write_text(names + said)
@@ -273,3 +284,44 @@ def test_a_set_without_any_label_is_refused(data):
     shutil.rmtree(data / "labels")
     with pytest.raises(yolo.DataError, match="no picture has a label file"):
         yolo.checked(data)
+
+
+def test_pictures_without_a_label_file_are_counted(data):
+    for number in (0, 2, 3):
+        (data / f"labels/train/00000{number}.txt").unlink()
+    (data / "labels/train/000001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    report = yolo.checked(data)
+    assert report.notes == ["`train`: 3 of 4 pictures have no label file and count as background."]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_a_picture_that_ultralytics_cannot_open_is_named(data, kind):
+    """The oracle is ultralytics' own reader."""
+    from ultralytics.utils.patches import imread
+
+    (data / "images/train/000001.png").unlink()
+    picture = data / "images/train/000001.tif"
+    Image.fromarray(np.full((20, 20), 99, dtype=np.uint8)).save(picture)
+    assert imread(picture) is not None and yolo.validate(data).problems == []
+    Image.fromarray(np.full((20, 20), 99, dtype=kind)).save(picture)
+    assert imread(picture) is None
+    (problem,) = yolo.validate(data).problems
+    assert problem.file == "images/train/000001.tif" and "32 bits a value" in problem.fault
+
+
+@pytest.mark.parametrize(("shape", "suffix"), [((20, 20), "png"), ((20, 20), "tif"), ((20, 20, 3), "png")])
+@pytest.mark.parametrize(("top", "brightest"), [(4095, 15), (65535, 255)])
+def test_data_of_12_bits_in_16_are_said_to_be_dark(data, shape, suffix, top, brightest):
+    """The oracle is ultralytics' own reader."""
+    import cv2
+    from ultralytics.utils.patches import imread
+
+    shades = np.linspace(0, top, 400 * (3 if shape[2:] else 1)).reshape(shape).astype(np.uint16)
+    (data / "images/train/000001.png").unlink()
+    picture = data / f"images/train/000001.{suffix}"
+    cv2.imwrite(str(picture), shades)
+    assert imread(picture).max() == brightest
+    said = [
+        note for note in yolo.checked(data).notes if f"1 pictures with 16 bits is {brightest} of 255" in note
+    ]
+    assert len(said) == (brightest < 64)
