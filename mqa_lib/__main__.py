@@ -59,6 +59,7 @@ def _train(options: argparse.Namespace, _: Sequence[str]) -> int:
         options.batch,
         options.lr0,
         keeps_pairs=not options.augment,
+        num_queries=options.num_queries,
     )
     folder = options.folder or Path("runs") / f"{Path(options.model).stem}-seed{options.seed}"
     device = {"device": options.device} if options.device else {}
@@ -257,6 +258,9 @@ def _parser() -> argparse.ArgumentParser:
     ):
         train.add_argument(f"--{name}", type=int, default=default)
     train.add_argument("--lr0", type=float, default=5e-4)
+    train.add_argument(
+        "--num-queries", type=int, default=0, help="of RT-DETR's decoder; 0: as the model file has it"
+    )
     train.add_argument("--device", help="cpu, or GPUs such as 0 or 0,1; chosen by itself if not given")
     train.add_argument(
         "--augment", action="store_true", help="ultralytics' augmentation; not for Keys & Locks"

@@ -57,7 +57,8 @@ class Report:
 
     `problems` has one entry for each offending file or setting; `pictures` and `objects` count by split and by split
     and class; `files` has each split's pictures in order. `notes` keep nobody from training. `lines` has by picture the
-    annotation and its lines, of a set whose annotations are no label files.
+    annotation and its lines, of a set whose annotations are no label files. `most` is by split the largest number of
+    objects in a picture.
     """
 
     path: Path
@@ -68,13 +69,15 @@ class Report:
     files: dict[str, list[Path]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     lines: dict[Path, tuple[Path, list[labels.Line]]] = field(default_factory=dict)
+    most: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         """Return a page: counts, then the first problems and the number of the rest."""
         lines = [f"{self.path}: {len(self.names)} classes"]
         for split, count in self.pictures.items():
             found = ", ".join(f"{name} {self.objects[split, index]}" for index, name in self.names.items())
-            lines.append(f"  {split}: {count} pictures; {found}")
+            most = f"; at most {self.most[split]} objects in a picture" if self.most[split] else ""
+            lines.append(f"  {split}: {count} pictures; {found}{most}")
         lines += [f"  (note) {note}" for note in self.notes[:SHOWN]]
         # Folders and settings first; of label files with one and the same fault the first, so that its cause is seen.
         alike: dict[object, list[Problem]] = {}
@@ -166,6 +169,7 @@ def count(report: Report, split: str, pictures: list[Path], root: Path, where: s
             problem = Problem(_short(file, root), bad[0].number, bad[0].fault, len(bad) - 1)
             report.problems.append(problem)
         report.objects.update((split, line.label) for line in lines if not line.fault)
+        report.most[split] = max(report.most[split], len(lines) - len(bad))
         objects += len(lines) - len(bad)
     fault = ""
     if not pictures:

@@ -25,6 +25,8 @@ from mqa_lib.rtdetr.trainer import EPOCH_MEASURED, Diverged, Paused, trainer_for
 from mqa_lib.rtdetr.weights import as_checkpoint
 from mqa_lib.timing import commit, machine
 
+# pictures that ultralytics' mosaic puts together
+_MOSAIC = 4
 _PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "mqa-lib")
 
 
@@ -192,7 +194,8 @@ def _train_alone(
         resolved = yolo.write_resolved(report, folder / "data.yaml")
         events = _events(recorder, after_epoch, stop_at_nan, recipe.stop_at)
         try:
-            _run(recipe, resolved, folder, events, one_bar, {**options, "resume": stage == "resumable"})
+            most = max(report.most.values(), default=0)
+            _run(recipe, resolved, folder, events, one_bar, {**options, "resume": stage == "resumable"}, most)
         except Paused:
             return recorder.record
         recorder.record["epochs"] = read_record(record_file)["epochs"]  # perhaps written by another process
@@ -236,6 +239,24 @@ def _has_begun(folder: Path, record: dict[str, Any]) -> bool:
     return bool(record["epochs"]) or (folder / "weights" / "last.pt").exists()
 
 
+def too_few_queries(model: Any, most: int, pictures: int) -> str:
+    """Return a sentence where a picture may hold more objects than the model can find, else nothing.
+
+    Args:
+        model: The detector; only RT-DETR has queries.
+        most: The largest number of objects in a picture of the data set.
+        pictures: How many pictures augmentation puts together.
+    """
+    queries = getattr(model.model.model[-1], "num_queries", most * pictures)
+    if queries >= most * pictures:
+        return ""
+    together = f" Mosaic puts {pictures} together." if pictures > 1 else ""
+    return (
+        f"A picture holds up to {most} objects.{together} The model has {queries} queries and finds no more than that: "
+        f"use `--num-queries {most * pictures}` (`Recipe(num_queries={most * pictures})`)."
+    )
+
+
 def _stage(folder: Path, epochs: int) -> str:
     """Return what the checkpoint in `folder` allows: "new", "resumable" or "finished"."""
     last = folder / "weights" / "last.pt"
@@ -254,6 +275,7 @@ def _run(
     events: dict[str, Callable[[Any], None]],
     one_bar: bool | str,
     options: dict[str, Any],
+    most: int,
 ) -> None:
     resumable = options.pop("resume")
     model = load(folder / "weights" / "last.pt" if resumable else source(recipe.model))
@@ -264,6 +286,8 @@ def _run(
         check_variant(model.model, wanted.model.yaml, recipe.model)
     if recipe.num_queries and not resumable:
         set_queries(model, recipe.num_queries)
+    if said := too_few_queries(model, most, 1 if recipe.keeps_pairs else _MOSAIC):
+        print(said, file=sys.stderr)
     for event, call in events.items():
         model.add_callback(event, call)
     if not article.takes_channels_last(model.model):

@@ -281,7 +281,8 @@ def test_the_folders_that_were_checked_are_those_trained_on_wherever_one_stands(
 
 
 def test_the_trainer_can_be_imported_by_a_process_that_knows_nothing_else():
-    code = f"from {SafeRTDETRTrainer.__module__} import SafeRTDETRTrainer; from ultralytics.nn import tasks; print(tasks.MobileMQABlock)"
+    trainer = f"from {SafeRTDETRTrainer.__module__} import SafeRTDETRTrainer"
+    code = f"{trainer}; from ultralytics.nn import tasks; print(tasks.MobileMQABlock)"
     assert (
         "MobileMQABlock"
         in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
