@@ -8,6 +8,7 @@ judged only at the cells where locks lie: which colour has the key of the same s
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -36,6 +37,7 @@ ATTENTION = ("none", "convolutions", "multi-head", "mobile-mqa", "article")
 _CONTROL_DIM = 19
 STRIDES = (1, 2, 4)  # of the keys and values of the probes that are bundled
 WEIGHTS = Path(__file__).parents[1] / "data" / "probe"
+_ENTRIES = ["steps", "batch_size", "pictures", "learning_rate", "step"]  # of `train` in an ablation's file
 REACH = 9  # pixels from the middle of a shape within which a key's centre counts as lying on it
 
 
@@ -250,7 +252,8 @@ def read_arms(grid: str | Path) -> dict[str, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: It has other entries than `train`, `seeds` and `arms`, or an arm builds no probe.
+        ValueError: It has other entries than `train`, `seeds` and `arms`, `train` or an arm has what it cannot, or an
+            arm builds no probe.
     """
     import yaml
 
@@ -259,12 +262,19 @@ def read_arms(grid: str | Path) -> dict[str, dict[str, Any]]:
         raise checks.refuse(
             "grid", grid, "must have `train`, `seeds` and `arms`", "See data/experiments/probe.yaml."
         )
-    arms = {
+    _check_entries("train", content["train"], _ENTRIES)
+    for name, arm in content["arms"].items():
+        _check_entries(f"arms: {name}", arm, list(signature(Probe).parameters))
+        Probe(**arm)
+    return {
         name: {**content["train"], **arm, "seeds": content["seeds"]} for name, arm in content["arms"].items()
     }
-    for arm in content["arms"].values():
-        Probe(**arm)
-    return arms
+
+
+def _check_entries(where: str, entries: dict[str, Any], known: Sequence[str]) -> None:
+    for entry in entries:
+        if entry not in known:
+            raise checks.refuse(where, entry, "is not known there", f"Use some of: {', '.join(known)}.")
 
 
 def ablation(grid: str | Path, done: Sequence[dict[str, Any]] = ()) -> Iterator[dict[str, Any]]:

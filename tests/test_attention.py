@@ -178,6 +178,34 @@ def test_rows_of_the_weights_sum_to_one(options, keys):
     torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]), **TOLERANCE)
 
 
+@pytest.mark.parametrize(
+    ("num_heads", "key_dim", "value_dim"), [(1, 3, 7), (2, 3, 7), (3, 7, 2), (5, None, None)]
+)
+def test_multi_head_attention_equals_the_einsum_specification_with_keys_of_each_heads_own(
+    num_heads, key_dim, value_dim
+):
+    layer = MultiHeadAttention2d(5, num_heads, key_dim, value_dim).double()
+    x = drawn_map(2, 5, 13, 17)
+    q, k, v = (
+        functional.project(x, layer.get_parameter(f"{name}.weight"))
+        .unflatten(1, (num_heads, -1))
+        .flatten(-2)
+        .mT
+        for name in ("query", "key", "value")
+    )
+    assert q.shape == k.shape == (2, num_heads, 13 * 17, key_dim or 1) and v.shape[-1] == (value_dim or 1)
+    read = functional.attend(q, k, v).mT.flatten(1, 2).unflatten(-1, (13, 17))
+    torch.testing.assert_close(layer(x), functional.project(read, layer.output.weight), **TOLERANCE)
+    last = x.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(layer(last), layer(x), **TOLERANCE)
+    assert layer(last).is_contiguous(memory_format=torch.channels_last) and layer(x).is_contiguous()
+
+
+def test_multi_head_attention_that_cannot_share_its_channels_evenly_is_refused():
+    with pytest.raises(ValueError, match=r"`dim` \(=5\) must be divisible by `num_heads` \(=2\)\. Use"):
+        MultiHeadAttention2d(5, 2)
+
+
 def test_multi_query_equals_multi_head_attention_with_tied_keys_and_values():
     shared = drawn_layer()
     heads = MultiHeadAttention2d(5, num_heads=2, key_dim=3, value_dim=7).double()

@@ -1,32 +1,60 @@
 """The block adds what its attention read, scaled, and nothing else."""
 
+import pytest
 import torch
 
-from mqa_lib import DropPath, LayerScale2d, MobileMQABlock
+from mqa_lib import DropPath, LayerScale2d, MobileMQABlock, MultiHeadAttention2d, MultiHeadBlock, functional
+
+BLOCKS = pytest.mark.parametrize("kind", [MobileMQABlock, MultiHeadBlock])
 
 
-def drawn_block(**options):
+def drawn_block(kind=MobileMQABlock, **options):
     torch.manual_seed(0)
-    return MobileMQABlock(5, 2, 3, 2, value_dim=7, **options).double().eval()
+    own = {"kv_stride": 2, "value_dim": 7} if kind is MobileMQABlock else {}
+    return kind(5, 2, 3, **own, **options).double().eval()
 
 
 def drawn_map():
     return torch.randn(2, 5, 13, 17, dtype=torch.double, generator=torch.Generator().manual_seed(1))
 
 
-def test_output_is_the_input_plus_the_scaled_attention_of_the_normalised_input():
-    block, x = drawn_block(layer_scale=0.3), drawn_map()
+@BLOCKS
+def test_output_is_the_input_plus_the_scaled_attention_of_the_normalised_input(kind):
+    block, x = drawn_block(kind, layer_scale=0.3), drawn_map()
     torch.testing.assert_close(block(x), x + 0.3 * block.attn(block.norm(x)))
 
 
-def test_a_layer_scale_of_zero_leaves_the_map_as_it_is():
+@BLOCKS
+def test_a_layer_scale_of_zero_leaves_the_map_as_it_is(kind):
     x = drawn_map()
-    assert torch.equal(drawn_block(layer_scale=0.0)(x), x)
+    assert torch.equal(drawn_block(kind, layer_scale=0.0)(x), x)
+
+
+def test_the_control_is_the_einsum_specification_within_the_same_block():
+    block, x = drawn_block(MultiHeadBlock, layer_scale=0.3), drawn_map()
+    block.norm.running_mean.normal_(), block.norm.running_var.uniform_(0.5, 2.0)
+    state = block.state_dict()
+    normal = functional.normalise(x, state, "norm", block.norm.eps)
+    q, k, v = (
+        functional.project(normal, state[f"attn.{name}.weight"]).unflatten(1, (2, 3)).flatten(-2).mT
+        for name in ("query", "key", "value")
+    )  # b h n k
+    read = functional.attend(q, k, v).mT.flatten(1, 2).unflatten(-1, (13, 17))
+    expected = x + 0.3 * functional.project(read, state["attn.output.weight"])
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-10)
 
 
 def test_arguments_by_position_mean_dim_heads_key_dim_and_kv_stride():
     attn = MobileMQABlock(5, 2, 3, 4).attn
     assert (attn.dim, attn.num_heads, attn.key_dim, attn.value_dim, attn.kv_stride) == (5, 2, 3, 3, 4)
+
+
+def test_arguments_of_the_control_by_position_mean_dim_heads_key_dim_layer_scale_and_drop_path():
+    block = MultiHeadBlock(5, 2, 3, 0.7, 0.4)
+    attn = block.attn
+    assert isinstance(attn, MultiHeadAttention2d)
+    assert (attn.dim, attn.num_heads, attn.key_dim, attn.value_dim) == (5, 2, 3, 3)
+    assert (block.layer_scale.gamma == 0.7).all() and block.drop_path.drop_prob == 0.4
 
 
 def test_layer_scale_multiplies_each_channel_by_its_own_number():
@@ -68,5 +96,21 @@ def test_every_argument_reaches_its_part():
     assert block.drop_path.drop_prob == 0.4 and (block.layer_scale.gamma == 0.3).all()
 
 
-def test_a_block_starts_as_almost_nothing_as_in_mobilenetv4():
-    torch.testing.assert_close(MobileMQABlock(5, 2, 3).layer_scale.gamma, torch.full((5,), 1e-5))
+@BLOCKS
+def test_a_block_starts_as_almost_nothing_as_in_mobilenetv4(kind):
+    torch.testing.assert_close(kind(5, 2, 3).layer_scale.gamma, torch.full((5,), 1e-5))
+
+
+@BLOCKS
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dim": 0}, r"`dim` \(=0\) must be a whole number.*Use the number of channels of the map"),
+        ({"key_dim": 0}, r"`key_dim` \(=0\) must be a whole number of at least 1\. Use 1 or more"),
+        ({"drop_path": 1.0}, r"`drop_path` \(=1\.0\) must be at least 0 and below 1\. Use 0\.0"),
+    ],
+    ids=str,
+)
+def test_a_block_that_cannot_be_is_refused(kind, options, said):
+    with pytest.raises(ValueError, match=said):
+        kind(**{"dim": 5, "num_heads": 2, "key_dim": 3, **options})

@@ -74,6 +74,38 @@ def test_every_seed_has_a_dot_and_its_variants_median_a_stroke():
     )
 
 
+UNTIL = {"a": [700, 1400, None], "b": [None, None], "c": [2100.0], "d": [500, None]}
+ENDS = {"a": [900, 1500, 9000], "b": [9600, 8000], "c": [2300], "d": [600, 7000]}
+
+
+def test_a_seed_that_gets_there_has_a_dot_and_one_that_does_not_a_triangle_where_it_ended():
+    fig = plots.until_dots(UNTIL, ENDS, "pictures until 90 %")
+    (ax,) = fig.axes
+    drawn = {
+        mark: {
+            round(line.get_ydata()[0]): list(line.get_xdata())
+            for line in ax.lines
+            if line.get_marker() == mark and len(line.get_xdata())
+        }
+        for mark in "o>|"
+    }
+    assert drawn["o"] == {0: [700, 1400], 2: [2100], 3: [500]}
+    assert drawn[">"] == {0: [9000], 1: [9600, 8000], 3: [7000]}
+    # only where most seeds get there does the middle one tell something
+    assert drawn["|"] == {0: [1400], 2: [2100]}
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(UNTIL)
+    assert ax.get_xlim() == (0, pytest.approx(1.05 * 9600)) and ax.get_xlabel() == "pictures until 90 %"
+    marks = {text.get_text() for text in fig.legends[0].get_texts()}
+    assert marks == {"a seed reaches the goal", "ends without it", "median"}
+
+
+def test_the_sentence_of_until_names_every_seed_and_who_did_not_get_there():
+    assert plots.until_dots_alt(UNTIL, "pictures until 90 %") == (
+        "pictures until 90 %, a dot a seed: a 700, 1,400, not reached; b not reached, not reached; c 2,100;"
+        " d 500, not reached."
+    )
+
+
 def test_the_sentences_have_the_numbers():
     said = plots.seed_curves_alt(LINES, "epoch", "mAP50")
     assert "a 0.70 (0.50 to 1.00, 3 seeds)" in said

@@ -9,23 +9,7 @@ import torch
 
 from mqa_lib import probe
 
-SEEDS = Path(__file__).parents[1] / "data" / "probe" / "seeds.json"
-
-
-def recorded(attention, kv_stride, step=probe.STEP):
-    rows = json.loads(SEEDS.read_text())["rows"]
-    return [
-        row["accuracy"]
-        for row in rows
-        if (row["attention"], row["kv_stride"], row["step"]) == (attention, kv_stride, step)
-    ]
-
-
-def test_over_five_recorded_seeds_mobile_mqa_names_95_percent_and_no_attention_stays_at_chance():
-    with_attention, without = recorded("mobile-mqa", 2), recorded("none", 1)
-    assert len(with_attention) == len(without) == 5
-    assert min(with_attention) >= 0.95
-    assert all(abs(accuracy - probe.CHANCE) <= 0.05 for accuracy in without)
+ABLATION = Path(__file__).parents[1] / "data/experiments/probe.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +146,87 @@ def test_weights_go_to_a_safetensors_file_and_nowhere_else(tmp_path):
         probe.save(probe.Probe("none"), tmp_path / "probe.pt", {})
     with pytest.raises(ValueError, match="no shared keys"):
         probe.counted(probe.Probe("none"), probe.draw(1))
+
+
+def test_every_arm_of_the_ablation_builds_a_probe_that_names_colours_for_cells():
+    arms = probe.read_arms(ABLATION)
+    assert {arm["attention"] for arm in arms.values()} == set(probe.ATTENTION)
+    for arm in arms.values():
+        assert arm["seeds"] == [0, 1, 2, 3, 4] and (arm["steps"], arm["step"]) == (1000, 1)
+        own = {key: arm[key] for key in arm.keys() - {"seeds", "steps", "pictures", "step"}}
+        network = probe.Probe(**own).eval()
+        assert network(torch.rand(2, 3, probe.SIZE, probe.SIZE)).shape == (2, 4, probe.GRID, probe.GRID)
+
+
+def test_the_control_of_convolutions_has_at_least_as_many_parameters_as_mobile_mqa_and_hardly_more():
+    ours, control = (
+        sum(parameter.numel() for parameter in probe.Probe(attention, kv_stride=2).attn.parameters())
+        for attention in ("mobile-mqa", "convolutions")
+    )
+    assert ours <= control < 1.01 * ours
+
+
+GRID = """
+train: {steps: 7, pictures: 64}
+seeds: [3, 5]
+arms:
+  none: {attention: none}
+  bare: {attention: article, defects: []}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("seeds: [3, 5]", "", r"`grid` \(=.*\) must have `train`, `seeds` and `arms`\. See data/"),
+        ("seeds:", "more: 1\nseeds:", r"`grid` \(=.*\) must have `train`, `seeds` and `arms`"),
+        (GRID, "[7]", r"`grid` \(=.*\) must have `train`, `seeds` and `arms`"),
+        ("steps: 7", "stops: 7", r"`train` \(=stops\) is not known there\. Use some of: steps, .*pictures"),
+        ("steps: 7", "seed: 7", r"`train` \(=seed\) is not known there"),
+        ("defects:", "defect:", r"`arms: bare` \(=defect\) is not known there\. Use some of: .*kv_stride"),
+        (
+            "{attention: none}",
+            "{attention: nun}",
+            r"`attention` \(='nun'\) is not known\. Use one of: .*none",
+        ),
+        ("defects: []", "defects: [SKALE]", r"`defects` \(='SKALE'\) is not known\. Use one of: .*SCALE"),
+        ("attention: none", "dim: 0", r"`dim` \(=0\) must be a whole number"),
+    ],
+)
+def test_an_ablation_that_is_none_is_refused_before_anything_is_trained(tmp_path, old, new, said):
+    (tmp_path / "grid.yaml").write_text(GRID.replace(old, new))
+    with pytest.raises(ValueError, match=said):
+        next(probe.ablation(tmp_path / "grid.yaml"))
+
+
+def test_an_ablation_does_seed_by_seed_what_is_not_done_and_its_rows_say_what_they_are(tmp_path, monkeypatch):
+    given = []
+
+    def trained(every, **options):
+        given.append(options)
+        network = probe.Probe(options["attention"], defects=options.get("defects"))
+        network.history = [
+            probe.Progress(1, 64, 0.5, 1.5, 0.25),
+            probe.Progress(7, 448, 2.5, 0.1234567, 0.75),
+        ]
+        return network
+
+    monkeypatch.setattr(probe, "train", trained)
+    grid = tmp_path / "grid.yaml"
+    grid.write_text(GRID)
+    rows = json.loads(json.dumps(list(probe.ablation(grid))))  # as a file brings them back
+    assert [(row["seed"], row["arm"]) for row in rows] == [(3, "none"), (3, "bare"), (5, "none"), (5, "bare")]
+    parameters = sum(p.numel() for p in probe.Probe("article").attn.parameters())
+    assert rows[1].pop("cpu_seconds") >= 0 and rows[1] == {
+        **{"arm": "bare", "seed": 3, "steps": 7, "pictures": 64, "attention": "article", "defects": []},
+        **{"accuracy": 0.75, "loss": 0.12346, "parameters": parameters, "curve": [[1, 0.25], [7, 0.75]]},
+    }
+    assert rows[0]["parameters"] == 0
+    assert given[1] == {"seed": 3, "steps": 7, "pictures": 64, "attention": "article", "defects": []}
+    given.clear()
+    left = list(probe.ablation(grid, done=rows[:3]))
+    assert [(row["seed"], row["arm"]) for row in left] == [(5, "bare")] and len(given) == 1
+    assert list(probe.ablation(grid, done=rows)) == []
+    # of another training they are other rows
+    grid.write_text(GRID.replace("steps: 7", "steps: 11").replace("seeds: [3, 5]", "seeds: [3]"))
+    assert len(list(probe.ablation(grid, done=rows))) == 2

@@ -216,7 +216,8 @@ def _check_schedule(schedule: dict[str, Any]) -> None:
                     key, value, "must be true or false", "Write one of the two, without quotes."
                 )
         elif key in ("lr0", "lrf", "stop_at"):
-            if not number or not 0 < value <= 1:
+            # a share of 0 trains all epochs
+            if not number or (not 0 < value <= 1 and (key, value) != ("stop_at", 0)):
                 way_out = "Write it as 0.0005; YAML takes 5e-4 for a word."
                 raise checks.refuse(key, value, "must be a number above 0 and at most 1", way_out)
         elif not number or isinstance(value, float) or value < 1:

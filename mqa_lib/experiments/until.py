@@ -1,6 +1,6 @@
 """How long a variant trains until it names the colours: the measure of a comparison in which everybody gets there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -35,7 +35,11 @@ class Until:
 
 
 def until(records: Iterable[dict[str, Any]], share: float = SHARE) -> dict[str, list[Until]]:
-    """Return for each variant, in the order of the records, when each seed's run first had `share` of the colours."""
+    """Return for each variant, in the order of the records, when each seed's run first had `share` of the colours.
+
+    Raises:
+        ValueError: A variant has two records with one seed, as where a grid has it in two arms.
+    """
     found: dict[str, list[Until]] = {}
     for record in records:
         if not record["epochs"]:
@@ -46,7 +50,10 @@ def until(records: Iterable[dict[str, Any]], share: float = SHARE) -> dict[str, 
         variant, seed = record["recipe"]["model"], record["recipe"]["seed"]
         when = (None, None) if at is None else (epochs[at]["pictures"], seconds[at])
         run = Until(variant, seed, *when, epochs[-1]["pictures"], right_colours(score), score["mAP50-95"])
-        found.setdefault(variant, []).append(run)
+        if seed in {other.seed for other in found.setdefault(variant, [])}:
+            way_out = "Give those of one arm: `[r for r in records if r['experiment']['arm'] == ARM]`."
+            raise checks.refuse("records", f"{variant}, seed {seed}", "is there twice", way_out)
+        found[variant].append(run)
     return {name: sorted(runs, key=lambda run: run.seed) for name, runs in found.items()}
 
 
@@ -55,7 +62,7 @@ def until_table(
 ) -> str:
     """Return a Markdown table: for each variant how many seeds got there, and after how much, as median and range.
 
-    Where half of the seeds or more did not get there, the median is told as "more than" what they were trained on.
+    Where half of the seeds or more did not get there, the median is told as "more than" what those were trained on.
 
     Args:
         found: As `until` returns it.
@@ -74,7 +81,7 @@ def until_table(
         seconds = [run.cpu_seconds if run.cpu_seconds is not None else float("inf") for run in runs]
         cells = (
             f"{len(there)} of {len(runs)}",
-            _spread(pictures, min(run.trained for run in runs)),
+            _spread(pictures, min((run.trained for run in runs if run.pictures is None), default=None)),
             _spread(seconds, None),
             _range([run.accuracy for run in runs]),
             _range([run.map50_95 for run in runs]),
@@ -83,8 +90,8 @@ def until_table(
     return "\n".join(lines)
 
 
-def _spread(values: list[float], most: float | None) -> str:
-    def said(value: float) -> str:
+def _spread(values: Sequence[float | int], most: int | None) -> str:
+    def said(value: float | int) -> str:
         if value < float("inf"):
             return f"{value:,.0f}"
         return "not reached" if most is None else f"more than {most:,.0f}"
@@ -119,12 +126,14 @@ def compared(
     if abs(only) == len(seeds):
         never = shown[1] if only > 0 else shown[0]
         counted = f"{never} does not reach the share with any of {len(seeds)} seeds, the other does with all"
-        counted = counted.replace("any of 1 seeds", "the one seed")
+    elif not sooner and set(map(min, pairs)) == {float("inf")}:
+        counted = f"neither reaches the share with any of {len(seeds)} seeds"
+    counted = counted.replace("any of 1 seeds", "the one seed")
     if len(seeds) < 3:
         return f"{lead}{counted}. {len(seeds)} seed{'s' * (len(seeds) > 1)}: an observation, not a result."
     if abs(only) == len(seeds):
         return f"{lead}{counted}. That is a difference in kind."
-    if sooner == len(seeds) or later == len(seeds):
+    if sooner == len(seeds) or later == len(seeds) or counted.startswith("neither"):
         return f"{lead}{counted}."
     return f"{lead}{counted}. Not resolved: the seeds do not agree."
 

@@ -106,7 +106,9 @@ def seed_dots_alt(found: Mapping[str, Mapping[int, float]], metric: str) -> str:
 
 
 def until_dots(
-    reached: Mapping[str, Sequence[float | None]], trained: Mapping[str, Sequence[float]], x_label: str
+    reached: Mapping[str, Sequence[float | int | None]],
+    trained: Mapping[str, Sequence[float | int]],
+    x_label: str,
 ) -> Figure:
     """Return for each name a dot where each seed reached the goal, and an open triangle where one stopped without.
 
@@ -145,7 +147,7 @@ def until_dots(
     return fig
 
 
-def until_dots_alt(reached: Mapping[str, Sequence[float | None]], x_label: str) -> str:
+def until_dots_alt(reached: Mapping[str, Sequence[float | int | None]], x_label: str) -> str:
     """Return the sentence that goes with `until_dots`: where each seed got there."""
     said = "; ".join(
         f"{name} {', '.join('not reached' if place is None else f'{place:,.0f}' for place in places)}"

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.ops import box_iou, nms
-from ultralytics import RTDETR
+from ultralytics import RTDETR, YOLO
 
 from mqa_lib.datasets import yolo
 from mqa_lib.rtdetr import article
@@ -18,7 +18,9 @@ from mqa_lib.rtdetr.colours import LockColours, count, validator_for
 from mqa_lib.rtdetr.train import measured
 
 
-def evaluate(model: RTDETR, data: str | Path, split: str = "val", imgsz: int | None = None) -> dict[str, Any]:
+def evaluate(
+    model: RTDETR | YOLO, data: str | Path, split: str = "val", imgsz: int | None = None
+) -> dict[str, Any]:
     """Return mAP50, mAP50-95 and both for each class, on one split of a data set; of Keys & Locks the colours, too.
 
     Args:
@@ -52,12 +54,12 @@ def evaluate(model: RTDETR, data: str | Path, split: str = "val", imgsz: int | N
     return measured(seen[-1])
 
 
-def size_of(model: RTDETR) -> int:
+def size_of(model: RTDETR | YOLO) -> int:
     """Return the pixels that a model was trained at: 128 where it does not know, as for Keys & Locks."""
     return model.overrides.get("imgsz", 128)
 
 
-def lock_colours(model: RTDETR, data: str | Path, split: str = "val", imgsz: int = 128) -> LockColours:
+def lock_colours(model: RTDETR | YOLO, data: str | Path, split: str = "val", imgsz: int = 128) -> LockColours:
     """Return how many locks a detector finds (an overlap of at least 0.5, any lock class) and colours rightly.
 
     A lock counts by the most confident lock box that overlaps it, whatever the confidence.
@@ -76,13 +78,13 @@ def lock_colours(model: RTDETR, data: str | Path, split: str = "val", imgsz: int
     return counted
 
 
-def _layout(model: RTDETR) -> dict[str, Any]:
+def _layout(model: RTDETR | YOLO) -> dict[str, Any]:
     """Return what ultralytics has to be told, which predicts in channels_last on an x86 CPU unless told otherwise."""
     return {} if article.takes_channels_last(model.model) else {"channels_last": False}
 
 
 def lock_boxes(
-    model: RTDETR, picture: str | Path, imgsz: int = 128, confidence: float = 0.3
+    model: RTDETR | YOLO, picture: str | Path, imgsz: int = 128, confidence: float = 0.3
 ) -> list[tuple[float, float, float, float, str, bool]]:
     """Return the locks that a detector finds in one labelled picture, for drawing.
 

@@ -186,7 +186,7 @@ def _train_alone(
     if recorder.record["finished"]:
         return recorder.record
     folder.mkdir(parents=True, exist_ok=True)
-    stage = _stage(folder, recipe.epochs)
+    stage = _stage(folder, recipe, recorder.record["epochs"])
     if stage != "finished":
         if origin.suffix != ".yaml":
             options.setdefault("pretrained", str(as_checkpoint(load(origin), folder / "start.pt")))
@@ -257,15 +257,16 @@ def too_few_queries(model: Any, most: int, pictures: int) -> str:
     )
 
 
-def _stage(folder: Path, epochs: int) -> str:
-    """Return what the checkpoint in `folder` allows: "new", "resumable" or "finished"."""
+def _stage(folder: Path, recipe: Recipe, epochs: list[dict[str, Any]]) -> str:
+    """Return what the checkpoint in `folder` allows after these epochs: "new", "resumable" or "finished"."""
     last = folder / "weights" / "last.pt"
     if not last.exists():
         return "new"
-    epoch = load_checkpoint(last)[1].get(
-        "epoch", -1
-    )  # -1: its optimiser has been taken out, all epochs are done
-    return "finished" if epoch == -1 or epoch + 1 >= epochs else "resumable"
+    # 0: its optimiser has been taken out, all epochs are done
+    done = load_checkpoint(last)[1].get("epoch", -1) + 1
+    # the record may be an epoch ahead of the checkpoint
+    solved = recipe.stop_at and is_solved([one for one in epochs if one["epoch"] <= done], recipe.stop_at)
+    return "finished" if done == 0 or done >= recipe.epochs or solved else "resumable"
 
 
 def _run(

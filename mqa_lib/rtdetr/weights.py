@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from ultralytics import RTDETR
+from ultralytics import RTDETR, YOLO
 from ultralytics.nn import tasks
 from ultralytics.nn.tasks import BaseModel, RTDETRDetectionModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
@@ -25,27 +25,30 @@ _PLAIN_ACTIVATION = re.compile(r"(torch\.)?nn\.\w+\([\w=., -]*\)")  # ultralytic
 _NAMED = 3  # misfits told in full, before "and … more"
 
 
-def save_weights(model: RTDETR, path: str | Path, card: dict[str, Any]) -> Path:
+def save_weights(model: RTDETR | YOLO, path: str | Path, card: dict[str, Any]) -> Path:
     """Write the weights in half precision to `path` and their card to the same name ending in .json; return `path`.
 
     A model whose file is not one of ours has it written into the card, so that it comes back everywhere; the size of
     pictures that it was trained at is, too. A tensor that half precision cannot hold stays in single precision.
 
     Args:
-        model: The trained model.
+        model: The trained model, an RT-DETR.
         path: Where to write, ending in .safetensors.
         card: What the reader has to know: `weights_are` (one sentence) and `model` (a name in `MODELS`; the name of
             the model's own file if it is left out).
 
     Raises:
-        ValueError: `path` does not end in .safetensors, the convolutions and norms of the model are fused, or `model`
-            names a variant with other rows than the model's.
+        ValueError: `path` does not end in .safetensors, the model is a YOLO, its convolutions and norms are fused, or
+            `model` names a variant with other rows than the model's.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise checks.refuse(
             "path", path, "must end in .safetensors", f"Use {path.with_suffix('.safetensors')}."
         )
+    if not isinstance(model.model, RTDETRDetectionModel):
+        rule = "is no RT-DETR, and `load_weights` builds nothing else"
+        raise checks.refuse("model", type(model.model).__name__, rule, "Keep its checkpoint (.pt).")
     check_not_fused("model", model.model)
     size = getattr(model, "card", {}).get("imgsz") or model.overrides.get("imgsz")
     full_card = ({"imgsz": size} if size else {}) | _described(model.model, card)
@@ -146,7 +149,7 @@ def as_model(network: RTDETRDetectionModel, file: str) -> RTDETR:
     return model
 
 
-def as_checkpoint(model: RTDETR, path: str | Path) -> Path:
+def as_checkpoint(model: RTDETR | YOLO, path: str | Path) -> Path:
     """Write the model where ultralytics can start a training from it (`pretrained=`), and return `path`.
 
     Such a file is a pickle: make it yourself, and hand on what `save_weights` writes.

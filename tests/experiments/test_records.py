@@ -53,11 +53,6 @@ def test_the_share_of_right_colours_is_of_the_locks_that_were_found():
     assert nothing != nothing  # no number
 
 
-def test_the_minutes_of_the_table_hold_the_pretraining():
-    before = {"pretraining": {"history": [{"seconds": 60.0}, {"seconds": 420.0}]}}
-    assert experiments.table([RECORD | before]).splitlines()[-1] == "| a | 3 | 3 | 21 | 10 | 0.700 | 0.350 |"
-
-
 def test_runs_of_two_arms_are_told_apart_and_their_scores_are_said_to_be_of_the_validation_split():
     arms = [RECORD | {"experiment": {"arm": arm}} for arm in ("long", "short")]
     head, _, *rows = experiments.table(arms).splitlines()

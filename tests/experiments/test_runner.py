@@ -43,11 +43,11 @@ def test_a_run_gets_what_the_grid_says_and_its_record_names_no_folder_of_this_ma
     file, given = write_grid(tmp_path, "threads: 3\n" + GRID.replace("rtdetr-nano-mobile-mqa", own)), []
 
     def noted(recipe, data, folder, **options):
-        given.append((data, {key: options[key] for key in ("threads", "backbones", "stop_at_nan")}))
+        given.append((data, {key: options[key] for key in ("threads", "stop_at_nan")}))
         return training()(recipe, data, folder, **options)
 
     run(file, train=noted)
-    wanted = {"threads": 3, "backbones": tmp_path / "work/backbones", "stop_at_nan": True}
+    wanted = {"threads": 3, "stop_at_nan": True}
     assert given == [(tmp_path / "set/data.yaml", wanted)] * 4
     records = kept(file)
     assert {record["recipe"]["model"] for record in records} == {
@@ -65,12 +65,11 @@ def test_every_set_that_is_generated_has_a_folder_of_its_own_however_its_numbers
     assert [len(list((path.parent / "images/train").iterdir())) for path in (first, other)] == [2, 1]
 
 
-def test_the_time_left_is_that_of_the_same_model_with_its_pretraining_and_without_runs_that_failed(tmp_path):
+def test_the_time_left_is_that_of_the_same_model_without_runs_that_failed(tmp_path):
     grid = read_grid(write_grid(tmp_path, GRID.replace("[0, 1]", "[0, 1, 2]")))
-    hour = {"finished": True, "epochs": [epoch(30), epoch(60)]}
-    before = {"pretraining": {"history": [{"seconds": 60.0}, {"seconds": 3600.0}]}}
+    hour, two = ({"finished": True, "epochs": [epoch(30), epoch(60 * hours)]} for hours in (1, 2))
     lost = {"finished": False, "failed": {}, "epochs": [epoch(1)]}
-    done = {("stock", 0): hour, ("mobile-mqa", 0): hour | before, ("mobile-mqa", 1): lost}
+    done = {("stock", 0): hour, ("mobile-mqa", 0): two, ("mobile-mqa", 1): lost}
     assert runner.time_left(grid, tmp_path) == ""
     for one in grid.runs:
         if record := done.get((one.recipe["model"][12:], one.recipe["seed"])):

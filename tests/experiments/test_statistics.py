@@ -150,12 +150,12 @@ def test_of_several_comparisons_it_is_said_how_many_agree_by_chance():
     )
 
 
-def test_pictures_and_cpu_seconds_begin_with_those_of_the_pretraining():
-    before = {"pictures": 13, "history": [{"cpu_seconds": 3.0}, {"cpu_seconds": 11.0}]}
-    records = [record("a", 0, [0.3, 0.5], pretraining=before)]
-    assert curves(records, "mAP50", "pictures") == {"a": [[(20, 0.3), (27, 0.5)]]}
-    assert curves(records, "mAP50", "CPU seconds") == {"a": [[(61.0, 0.3), (111.0, 0.5)]]}
-    assert curves(records, "mAP50", "epoch") == {"a": [[(1, 0.3), (2, 0.5)]]}
+@pytest.mark.parametrize(
+    ("axis", "places"), [("epoch", (1, 2)), ("pictures", (7, 14)), ("CPU seconds", (50.0, 100.0))]
+)
+def test_a_curve_goes_along_the_axis_that_is_asked_for(axis, places):
+    line = list(zip(places, (0.3, 0.5), strict=True))
+    assert curves([record("a", 0, [0.3, 0.5])], "mAP50", axis) == {"a": [line]}
 
 
 def test_what_the_first_epoch_counts_beyond_the_others_is_not_counted_twice():
@@ -169,23 +169,20 @@ def test_what_the_first_epoch_counts_beyond_the_others_is_not_counted_twice():
 
 
 def test_the_overview_has_a_row_for_every_variant_with_medians_ranges_and_minutes():
-    before = {"pictures": 13, "history": [{"cpu_seconds": 600.0}]}
-    records = [
-        record("a", seed, [0.1, value], pretraining=before) for seed, value in enumerate((0.9, 0.5, 0.7))
-    ]
+    records = [record("a", seed, [0.1, value]) for seed, value in enumerate((0.9, 0.5, 0.7))]
     records += [record("b", 0, [0.25]), {**record("b", 1, [0.4]), "finished": False}]
     assert overview(records, ["mAP50", "mAP50-95"]).splitlines()[2:] == [
-        "| a | 3 | 0.700 (0.500 to 0.900) | 0.350 (0.250 to 0.450) | 12 |",  # (600 + 2 x 50) / 60
+        "| a | 3 | 0.700 (0.500 to 0.900) | 0.350 (0.250 to 0.450) | 2 |",  # 2 x 50 / 60
         "| b | 1 | 0.250 | 0.125 | 1 |",  # of one seed there is no range
     ]
 
 
 def test_of_an_even_number_the_median_lies_between_the_two_in_the_middle_and_minutes_are_the_median():
-    taken = [{"history": [{"cpu_seconds": 60.0 * minutes}]} for minutes in (1, 3, 5, 99)]
-    runs = zip((0.9, 0.1, 0.75, 0.5), taken, strict=True)
-    records = [record("a", seed, [value], pretraining=before) for seed, (value, before) in enumerate(runs)]
+    records = [record("a", seed, [value]) for seed, value in enumerate((0.9, 0.1, 0.75, 0.5))]
+    for one, minutes in zip(records, (1, 3, 5, 99), strict=True):
+        one["epochs"][0]["cpu_seconds"] = 60.0 * minutes
     (row,) = overview(records, ["mAP50"]).splitlines()[2:]
-    assert row == "| a | 4 | 0.625 (0.100 to 0.900) | 5 |"  # 4 of pretraining and 50 seconds
+    assert row == "| a | 4 | 0.625 (0.100 to 0.900) | 4 |"
 
 
 def test_a_run_that_failed_is_drawn_as_far_as_it_went():

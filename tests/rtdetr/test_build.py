@@ -1,5 +1,6 @@
 """Model files become models, and ultralytics is left as it was."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 import yaml
 from torch import nn
+from ultralytics import RTDETR, YOLO
 from ultralytics.nn import tasks
 from ultralytics.nn.modules.transformer import AIFI
 from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
@@ -67,6 +69,72 @@ def test_the_twins_differ_by_the_blocks_and_nothing_else():
     assert len(with_blocks.model) == len(kept) + 2
     shapes = [[p.shape for p in layer.parameters()] for layer in kept]
     assert shapes == [[p.shape for p in layer.parameters()] for layer in without.model]
+
+
+@pytest.mark.parametrize(
+    ("variant", "rows"),
+    [
+        ("rtdetr-nano-mha", [["MultiHeadBlock", [96, 4, 32, 1.0]], ["MultiHeadBlock", [128, 4, 32, 1.0]]]),
+        (
+            "rtdetr-nano-mqa",
+            [["MobileMQABlock", [96, 4, 32, 1, 1.0]], ["MobileMQABlock", [128, 4, 32, 1, 1.0]]],
+        ),
+        ("yolo-nano-mha", [["MultiHeadBlock", [96, 4, 32, 1.0]], ["MultiHeadBlock", [128, 4, 32, 1.0]]]),
+    ],
+)
+def test_twins_differ_in_the_two_rows_of_attention_alone_and_have_its_sizes(variant, rows):
+    ours = content_of(f"{variant.split('-')[0]}-nano-mobile-mqa")
+    theirs = content_of(variant)
+    assert [theirs["backbone"][place][2:] for place in (5, 8)] == rows
+    for place in (5, 8):
+        theirs["backbone"][place] = ours["backbone"][place]
+    assert (theirs["backbone"], theirs["head"], theirs["nc"]) == (ours["backbone"], ours["head"], ours["nc"])
+
+
+ATTENDS = re.compile("Att|MQA|AIFI|Transformer|MultiHead|PSA")
+
+
+@pytest.mark.parametrize(
+    ("name", "does"),
+    [
+        ("yolo-nano-stock", False),
+        ("yolo-nano-convolutions", False),
+        ("yolo-nano-mha", True),
+        ("yolo-nano-mobile-mqa", True),
+        ("rtdetr-nano-no-encoder", True),  # its decoder attends
+    ],
+)
+def test_a_yolo_without_blocks_has_no_attention_at_all(name, does):
+    kinds = {type(module).__name__ for module in rtdetr.load(name).model.modules()}
+    assert any(map(ATTENDS.search, kinds)) is does
+
+
+@pytest.mark.parametrize(("name", "kind"), [("yolo-nano-mha", YOLO), ("rtdetr-nano-mha", RTDETR)])
+def test_a_model_and_its_checkpoint_come_as_ultralytics_own_class_for_their_head(name, kind, tmp_path):
+    model = rtdetr.load(name)
+    again = rtdetr.load(rtdetr.as_checkpoint(model, tmp_path / "kept.pt"))
+    assert type(model) is type(again) is kind
+    state, kept = model.model.state_dict(), again.model.state_dict()
+    assert state.keys() == kept.keys() and all(torch.equal(state[key], kept[key]) for key in state)
+
+
+@pytest.mark.parametrize(
+    ("kind", "task"), [(tasks.ClassificationModel, "cls"), (tasks.SegmentationModel, "seg")]
+)
+def test_a_checkpoint_that_is_no_detectors_is_refused(kind, task, tmp_path):
+    file = tmp_path / "kept.pt"
+    torch.save({"model": kind(f"yolov8n-{task}.yaml", verbose=False), "epoch": -1, "train_args": {}}, file)
+    said = rf"`model` \(=.*kept\.pt\) holds a {kind.__name__} and no detector\. Use a checkpoint such as rtdetr-l"
+    with pytest.raises(ValueError, match=said):
+        rtdetr.load(file)
+
+
+def test_a_yolo_is_not_written_as_weights_that_nothing_could_read_back(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"`model` \(=DetectionModel\) is no RT-DETR.*Keep its checkpoint \(\.pt\)"
+    ):
+        rtdetr.save_weights(rtdetr.load("yolo-nano-stock"), tmp_path / "a.safetensors", {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_registering_twice_changes_nothing():

@@ -12,7 +12,7 @@ from ultralytics.nn.tasks import load_checkpoint
 
 from mqa_lib import MobileMQABlock, rtdetr
 from mqa_lib.__main__ import main
-from mqa_lib.rtdetr import audit, carry, train
+from mqa_lib.rtdetr import audit, carry, train, trainer
 from mqa_lib.rtdetr.carry import carry_over
 from tests.rtdetr.test_weights import DATA
 
@@ -112,10 +112,10 @@ def test_our_own_training_starts_from_the_file_that_was_written(ending, publishe
     class Started(Exception):
         pass
 
-    def stops(trainer):
-        raise Started(trainer.model)
+    def stops(started):
+        raise Started(started.model)
 
-    monkeypatch.setattr(train.Trainer, "train", stops)
+    monkeypatch.setattr(trainer.SafeRTDETRTrainer, "train", stops)
     start = tmp_path / f"start.{ending}"
     carry.to_file(str(published), NANO, start)
     with pytest.raises(Started) as caught:

@@ -24,7 +24,7 @@ schedule: {epochs: 3, imgsz: 64, batch: 8}
 seeds: [0]
 arms:
   plain: {variants: [rtdetr-nano-stock]}
-  first: {variants: [rtdetr-nano-mobile-mqa], schedule: {pretrain_pictures: 32, pretrain_batch: 16, epochs: 1}}
+  first: {variants: [rtdetr-nano-mobile-mqa], schedule: {epochs: 1}}
 """
 
 
@@ -75,7 +75,7 @@ def test_a_killed_grid_goes_on_and_every_epoch_is_there_once(tmp_path, monkeypat
     first = next(record for name, record in records.items() if "first" in name)
     assert plain["epochs"][: len(before["epochs"])] == before["epochs"]
     assert plain["test"].keys() == first["test"].keys() >= {"mAP50", "classes", "lock colours"}
-    assert first["pretraining"]["pictures"] == 32 and first["epochs"][0]["cpu_seconds"] > 0
+    assert first["epochs"][0]["cpu_seconds"] > 0
     assert str(tmp_path) not in json.dumps(records)
     assert "2 runs, 0 of them done" in again.stdout and "| nano-stock, plain | 0 | 3 | 48 |" in again.stdout
 

@@ -16,7 +16,8 @@ from ultralytics.utils.dist import ddp_cleanup, find_free_network_port, generate
 from mqa_lib import rtdetr
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.rtdetr import train as trains
-from mqa_lib.rtdetr.train import Recipe, Trainer, train
+from mqa_lib.rtdetr.train import Recipe, train
+from mqa_lib.rtdetr.trainer import SafeRTDETRTrainer
 
 ROOT = Path(__file__).parents[2]
 NAME = "rtdetr-nano-mobile-mqa"
@@ -71,7 +72,7 @@ def test_a_training_handed_to_other_processes_keeps_its_folder_and_gets_its_reco
     data, tmp_path, monkeypatch
 ):
     """The child's file is run once, without a launcher; the parent believes that it has two GPUs."""
-    build, start, launched = Trainer.__init__, subprocess.run, []
+    build, start, launched = SafeRTDETRTrainer.__init__, subprocess.run, []
 
     def with_two_gpus(trainer, *args, **kwargs):
         build(trainer, *args, **kwargs)
@@ -83,7 +84,7 @@ def test_a_training_handed_to_other_processes_keeps_its_folder_and_gets_its_reco
             command = [sys.executable, command[-1]]
         return start(command, **options)
 
-    monkeypatch.setattr(Trainer, "__init__", with_two_gpus)
+    monkeypatch.setattr(SafeRTDETRTrainer, "__init__", with_two_gpus)
     monkeypatch.setattr(engine.subprocess, "run", without_launcher)
     (tmp_path / "run").mkdir()
     (tmp_path / "run/mine.txt").write_text("kept")

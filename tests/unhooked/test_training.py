@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -12,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.nn.tasks import RTDETRDetectionModel, load_checkpoint
 
@@ -20,8 +20,9 @@ from mqa_lib import rtdetr
 from mqa_lib.datasets import keys_and_locks
 from mqa_lib.datasets.yolo import DataError
 from mqa_lib.locking import Busy
-from mqa_lib.rtdetr.train import Diverged, Recipe, arguments, train
-from mqa_lib.rtdetr.trainer import SafeRTDETRTrainer
+from mqa_lib.rtdetr import train as trains
+from mqa_lib.rtdetr.train import Diverged, Recipe, arguments, is_solved, train
+from mqa_lib.rtdetr.trainer import SafeRTDETRTrainer, SafeYOLOTrainer
 from tests.datasets.voc import write_voc
 
 ROOT = Path(__file__).parents[2]
@@ -249,16 +250,83 @@ def test_a_recipe_that_keeps_pairs_never_mixes_pictures_or_shifts_colours(data, 
     assert "mosaic" not in arguments(Recipe("a", keeps_pairs=False), data, tmp_path)
 
 
-def test_the_detector_starts_from_the_backbone_that_was_pretrained(data, tmp_path):
-    folder = tmp_path / "run"
-    record = train(
-        Recipe(RECIPE.model, epochs=1, imgsz=64, batch=8, lr0=1e-12, pretrain_pictures=64), data, folder
-    )
-    assert record["pretraining"]["pictures"] == 64
-    start = load_checkpoint(folder / "pretrained.pt")[0].state_dict()
-    end = load_checkpoint(folder / "weights/best.pt")[0].state_dict()
-    for name in ("model.0.conv.weight", "model.5.attn.query.proj.weight"):
-        torch.testing.assert_close(end[name].float(), start[name].float(), rtol=2e-3, atol=1e-4)
+def coloured(right, found=40):
+    return {"lock colours": {"locks": 50, "found": found, "right": right}}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "solved"),
+    [
+        ([coloured(36), coloured(36)], True),
+        ([coloured(10), coloured(36), coloured(40)], True),
+        ([coloured(40), coloured(36), coloured(35)], False),
+        ([coloured(40), coloured(10), coloured(40)], False),
+        ([coloured(40)], False),
+        ([coloured(0, found=0), coloured(0, found=0)], False),
+        ([{"mAP50": 0.9}, {"mAP50": 0.9}], False),  # photographs have no locks
+        ([], False),
+    ],
+)
+def test_a_training_is_solved_once_two_epochs_in_a_row_name_the_share_of_the_colours(epochs, solved):
+    assert is_solved(epochs, 0.9) is solved
+
+
+TINY = Recipe("rtdetr-nano-stock", epochs=4, imgsz=64, batch=8, lrf=0.25, stop_at=0.9)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A set of 16 pictures, on which a training is said to be solved after two epochs."""
+    asked = []
+
+    def solved(epochs, share):
+        asked.append((len(epochs), share))
+        return len(epochs) >= 2
+
+    monkeypatch.setattr(trains, "is_solved", solved)
+    return keys_and_locks.generate(tmp_path / "set", train=16, val=4, seed=3, size=64), asked
+
+
+def test_a_training_that_is_solved_ends_there_also_where_its_time_is_over_and_is_not_gone_on_with(
+    tiny, tmp_path, monkeypatch
+):
+    data, asked = tiny
+    record = train(TINY, data, tmp_path / "run", after_epoch=lambda record: numbers(record) == [1, 2])
+    assert asked == [(1, 0.9), (2, 0.9)] and numbers(record) == [1, 2]
+    assert record["finished"] and record["recipe"]["stop_at"] == 0.9
+    # its optimiser has been taken out
+    assert load_checkpoint(tmp_path / "run/weights/last.pt")[1]["epoch"] == -1
+    monkeypatch.setattr(trains, "_run", lambda *_, **__: pytest.fail("trained again"))
+    assert train(TINY, data, tmp_path / "run") == record
+
+
+def test_a_kill_after_the_epoch_that_solved_it_costs_no_further_epoch(tiny, tmp_path, monkeypatch):
+    def killed(_):
+        raise Killed
+
+    data, _ = tiny
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RTDETRTrainer, "final_eval", killed)
+        train(TINY, data, tmp_path / "run")
+    again = train(TINY, data, tmp_path / "run")
+    assert numbers(again) == [1, 2] and again["finished"]
+
+
+@pytest.mark.parametrize("lrf", [0.25, 1.0])
+def test_the_learning_rate_falls_along_a_cosine_to_its_share_and_a_share_of_one_keeps_it(
+    tiny, tmp_path, monkeypatch, lrf
+):
+    rates, set_up = [], SafeRTDETRTrainer._setup_scheduler
+
+    def noted(trainer):
+        set_up(trainer)
+        rates.extend(trainer.lf(epoch) for epoch in range(trainer.epochs + 1))
+        raise Killed
+
+    monkeypatch.setattr(SafeRTDETRTrainer, "_setup_scheduler", noted)
+    with pytest.raises(Killed):
+        train(replace(TINY, lrf=lrf), tiny[0], tmp_path / "run")
+    assert rates == pytest.approx([lrf + (1 - lrf) * (1 + math.cos(math.pi * n / 4)) / 2 for n in range(5)])
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
@@ -280,9 +348,10 @@ def test_the_folders_that_were_checked_are_those_trained_on_wherever_one_stands(
     assert record["epochs"][0]["pictures"] == 32
 
 
-def test_the_trainer_can_be_imported_by_a_process_that_knows_nothing_else():
-    trainer = f"from {SafeRTDETRTrainer.__module__} import SafeRTDETRTrainer"
-    code = f"{trainer}; from ultralytics.nn import tasks; print(tasks.MobileMQABlock)"
+@pytest.mark.parametrize("trainer", [SafeRTDETRTrainer, SafeYOLOTrainer])
+def test_a_trainer_can_be_imported_by_a_process_that_knows_nothing_else(trainer):
+    code = f"from {trainer.__module__} import {trainer.__name__}; from ultralytics.nn import tasks; "
+    code += "print(tasks.MobileMQABlock)"
     assert (
         "MobileMQABlock"
         in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout

@@ -18,12 +18,12 @@ from ultralytics.utils import DEFAULT_CFG, RANK
 
 from mqa_lib import rtdetr
 from mqa_lib.rtdetr.build import content_of
-from mqa_lib.rtdetr.train import Trainer
+from mqa_lib.rtdetr.trainer import SafeRTDETRTrainer
 
 NAME = "rtdetr-nano-mobile-mqa"
 
 
-class OnTwoCpus(Trainer):
+class OnTwoCpus(SafeRTDETRTrainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.world_size = 2
