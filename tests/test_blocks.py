@@ -40,7 +40,8 @@ def test_the_control_is_the_einsum_specification_within_the_same_block():
         for name in ("query", "key", "value")
     )  # b h n k
     read = functional.attend(q, k, v).mT.flatten(1, 2).unflatten(-1, (13, 17))
-    expected = x + 0.3 * functional.project(read, state["attn.output.weight"])
+    scale = block.layer_scale.gamma[:, None, None]
+    expected = x + scale * functional.project(read, state["attn.output.weight"])
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-10)
 
 

@@ -96,7 +96,7 @@ def test_a_seed_that_gets_there_has_a_dot_and_one_that_does_not_a_triangle_where
     assert [text.get_text() for text in ax.get_yticklabels()] == list(UNTIL)
     assert ax.get_xlim() == (0, pytest.approx(1.05 * 9600)) and ax.get_xlabel() == "pictures until 90 %"
     marks = {text.get_text() for text in fig.legends[0].get_texts()}
-    assert marks == {"a seed reaches the goal", "ends without it", "median"}
+    assert marks == {"a seed reaches the goal", "a seed ends without it", "median"}
 
 
 def test_the_sentence_of_until_names_every_seed_and_who_did_not_get_there():

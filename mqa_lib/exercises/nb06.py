@@ -16,7 +16,9 @@ _ABLATION = Path(__file__).parents[2] / "data/probe/ablation.json"
 def _sooner(arm: str = "Mobile MQA, kv_stride 2", level: float = 0.9, of_a_step: int = 64) -> float:
     """Return the median over seeds of the pictures seen when the probe's accuracy is first at least `level`."""
     rows = [row for row in json.loads(_ABLATION.read_text())["rows"] if row["arm"] == arm]
-    return of_a_step * median(next(step for step, share in row["curve"] if share >= level) for row in rows)
+    return float(of_a_step) * median(
+        next(step for step, share in row["curve"] if share >= level) for row in rows
+    )
 
 
 def _locks(seed: int = 7, count: int = 97) -> dict[str, Tensor]:

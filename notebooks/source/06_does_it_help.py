@@ -154,10 +154,11 @@ for arm, seeds in lines.items():
     print(f"{arm:>24}: {early:.0%} after 200 steps, {end:.0%} after 1,000")
 
 # %% [markdown]
-# Whoever stops while the lines lie together concludes that no layer helps. Whoever stops while one has risen and
-# another has not concludes that it is better; perhaps it is only earlier. **The first edition of this course made this
-# mistake with detectors**: it stopped after 28,800 pictures, reported that stock RT-DETR cannot learn Keys & Locks,
-# and was wrong.
+# After 200 steps one would say: no layer solves the task, and the layers with attention are equally good. Both are
+# wrong in the end. And a line that still rises at its right end says only that its model is slower; with more training
+# it may get there, too. **The first edition of this course made this mistake with detectors**: it stopped after 28,800
+# pictures, while the curves were flat, and reported that stock RT-DETR cannot learn Keys & Locks. Its runs could not
+# show that, and the claim is withdrawn.
 #
 # So train until the curves are flat, and ask a second question that does not depend on when one stops: **how many
 # pictures does a model need until its accuracy is 90 %?**
@@ -230,6 +231,7 @@ def chart(*variants):
     plots.show(plots.until_dots(reached, trained, label), plots.until_dots_alt(reached, label))
 
 
+# %%
 def sentence(name, base):
     print(f"- {experiments.compared(found, name, base, experiments.LABELS)}")
 

@@ -143,7 +143,7 @@ def test_the_interval_holds_the_mean_as_often_as_its_docstring_says(count, share
 
 def test_of_several_comparisons_it_is_said_how_many_agree_by_chance():
     """Two out of eight patterns of three signs agree, so of four comparisons one is expected to."""
-    found = {"a": dict.fromkeys(range(3), 0.0)} | {name: dict.fromkeys(range(3), 1.0) for name in "bcde"}
+    found = {"a": {0: 0.0, 1: 0.1, 2: 0.2}} | {name: {0: 0.1, 1: 0.2, 2: 0.3} for name in "bcde"}
     assert "about 1.0 of 4 such comparisons would agree by chance" in conclusion(paired(found, "a"), "mAP50")
     assert "such comparisons would" not in conclusion(
         paired({name: found[name] for name in "ab"}, "a"), "mAP50"
@@ -236,9 +236,24 @@ def test_three_agreeing_seeds_are_said_to_agree_by_chance_in_a_quarter_of_cases(
     """Two signs of eight equally likely ones are all alike."""
     alike = [len(set(signs)) == 1 for signs in itertools.product("+-", repeat=3)]
     sentence = conclusion(
-        paired({"a": dict.fromkeys(range(3), 0.0), "b": dict.fromkeys(range(3), 1.0)}, "a"), "mAP50"
+        paired({"a": {0: 0.0, 1: 0.1, 2: 0.2}, "b": {0: 0.1, 1: 0.2, 2: 0.3}}, "a"), "mAP50"
     )
     assert f"by chance in {sum(alike) / len(alike):.0%}" in sentence
+
+
+def test_a_difference_many_times_the_spread_of_the_seeds_is_said_plainly_and_counts_no_chance():
+    found = {
+        "a": {0: 0.25, 1: 0.26, 2: 0.27},
+        "b": {0: 0.98, 1: 0.99, 2: 0.99},
+        "c": {0: 0.24, 1: 0.30, 2: 0.27},
+    }
+    one, other = paired(found, "a")
+    assert (
+        one.spread == pytest.approx(0.02) and one.effect == pytest.approx(0.72 / 0.02) and other.effect == 0
+    )
+    plain, unclear, *_ = conclusion([one, other], "mAP50").splitlines()
+    assert plain.endswith("36 times the spread over the seeds.") and "by chance" not in plain
+    assert "do not all agree" in unclear
 
 
 def test_the_table_has_median_range_and_interval():
