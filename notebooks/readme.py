@@ -69,23 +69,27 @@ def probe_table(root: Path = ROOT) -> str:
 
 
 def _until(root: Path) -> dict[str, list[experiments.Until]]:
-    runs = experiments.read_runs(root / RUNS, root / GRID)
+    runs = experiments.read_runs(root / RUNS, root / GRID, missing_ok=True)
     return experiments.until(run for run in runs if run["experiment"]["arm"] == "from-scratch")
 
 
 def grid_table(root: Path = ROOT) -> str:
-    """Return by variant how many pictures and seconds the recorded runs needed."""
-    return experiments.until_table(_until(root), experiments.LABELS)
+    """Return by variant how many pictures and seconds the recorded runs needed, under their chart."""
+    found = _until(root)
+    if not found:
+        return "No run is recorded yet."
+    return f"![]({UNTIL})\n\n{experiments.until_table(found, experiments.LABELS)}"
 
 
 def open_runs(root: Path = ROOT) -> str:
     """Return a sentence on how many of the grid's runs are recorded, and of which variants there is none yet."""
-    counts = experiments.recorded(root / GRID, experiments.read_runs(root / RUNS, root / GRID))
+    runs = experiments.read_runs(root / RUNS, root / GRID, missing_ok=True)
+    counts = experiments.recorded(root / GRID, runs)
     done, of = map(sum, zip(*counts.values(), strict=True))
     if done == of:
         return f"All {done} runs of the grid are recorded."
     missing = "; ".join(name for name, (there, _) in counts.items() if not there)
-    none = f" There is none yet of: {missing}." if missing else ""
+    none = f" There is none yet of: {missing}." if missing and done else ""
     return f"Of the grid's {of} runs {done} are recorded.{none}"
 
 
@@ -94,7 +98,9 @@ def charts(root: Path = ROOT) -> dict[Path, tuple[plots.Figure, str]]:
     runs = {experiments.LABELS[name]: each for name, each in _until(root).items()}
     reached = {name: [run.pictures for run in each] for name, each in runs.items()}
     trained = {name: [run.trained for run in each] for name, each in runs.items()}
-    label = f"training pictures until {experiments.SHARE:.0%} of the colours are correct"
+    label = f"pictures shown until {experiments.SHARE:.0%} of the colours are correct"
+    if not runs:
+        return {}
     return {UNTIL: (plots.until_dots(reached, trained, label), plots.until_dots_alt(reached, label))}
 
 

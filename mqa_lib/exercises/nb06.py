@@ -1,6 +1,7 @@
 """Exercises and quizzes of notebook 6: what a comparison of detectors can carry."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -14,11 +15,10 @@ _ABLATION = Path(__file__).parents[2] / "data/probe/ablation.json"
 
 
 def _sooner(arm: str = "Mobile MQA, kv_stride 2", level: float = 0.9, of_a_step: int = 64) -> float:
-    """Return the median over seeds of the pictures seen when the probe's accuracy is first at least `level`."""
-    rows = [row for row in json.loads(_ABLATION.read_text())["rows"] if row["arm"] == arm]
-    return float(of_a_step) * median(
-        next(step for step, share in row["curve"] if share >= level) for row in rows
-    )
+    """Return the median over seeds of the pictures shown when the probe's accuracy is first at least `level`."""
+    curves = [row["curve"] for row in json.loads(_ABLATION.read_text())["rows"] if row["arm"] == arm]
+    first = [next((step for step, share in curve if share >= level), math.inf) for curve in curves]
+    return float(of_a_step * median(first))
 
 
 def _locks(seed: int = 7, count: int = 97) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ CHANCE = Exercise(
 COLOURS = Exercise(
     task="Write `colour_accuracy(truth, named, found)`: the share of the found locks whose named class is the true"
     " one.",
-    hint="leave out what was not found, both above and below the line.",
+    hint="leave out what was not found, in the numerator and in the denominator.",
     right=lambda truth, named, found: ((truth == named) & found).sum() / found.sum(),
     mistakes={
         "this is the share of all locks; only the found ones count, below the line too.": lambda truth, named, found: (
@@ -92,28 +92,28 @@ SOONER = Exercise(
 EXERCISES: Mapping[str, Exercise] = {"06-chance": CHANCE, "06-colours": COLOURS, "06-sooner": SOONER}
 
 _LATE = (
-    "On these pictures small models of both kinds wait at chance for long; a comparison has to go on until the"
-    " curves have"
-    " risen."
+    "Neither: both may still be waiting at chance. The study has to go on until the curves have risen and are"
 )
-_TRY = "Train with it, without it, and with convolutions in its place, until the curves are flat and with several"
-" seeds."
+" flat again."
+_TRY = (
+    "Train with it, without it, and with convolutions in its place, until the curves have risen and are flat, with"
+    " several"
+    " seeds."
+)
 
 SUPPORT = Quiz(
     question="A study trains stock RT-DETR and a variant for 28,800 pictures of Keys & Locks. Stock has a colour"
     " accuracy of"
-    " 25 %, the variant 38 %. What may be concluded?",
+    " 25 %, the variant 38 %. What may be concluded: that stock cannot learn the task, or that the variant is better?",
     options={
-        "Stock RT-DETR cannot learn this task.": "It can, with more training: see the table above. The study ended"
-        " while"
-        " the curves were flat.",
-        "The variant is better.": "It left chance earlier with this seed. Which model needs fewer pictures until 90"
+        "Stock RT-DETR cannot learn this task.": "The study cannot know: it ended while the curve was flat at"
+        " chance, where"
+        " every curve begins.",
+        "The variant is better.": "It left chance earlier, with this seed. Which model needs fewer pictures until 90"
         " %, and"
         " with how many seeds, the study does not say.",
-        _LATE: "Yes. Until then one compares waiting times, not models.",
-        "Nothing can ever be learnt from small models.": "A longer run, a control and more seeds answer the question"
-        " for"
-        " these models and these pictures. That is little, but not nothing.",
+        _LATE: "Yes. Until then one compares when the models begin to learn, not how well they learn.",
+        "Both.": "Neither follows: with a longer training the order may change, or both may solve the task.",
     },
     right=_LATE,
 )
@@ -126,7 +126,8 @@ PHOTOGRAPHS = Quiz(
         "Add it, because attention sees the whole picture.": "That is a guess at the cause. RT-DETR's decoder"
         " already has"
         " a way to read far away.",
-        _TRY: "Yes. The control says no if it was only the parameters, and the flat curve says that you did not compare"
+        _TRY: "Yes. If more parameters are the cause, the control does equally well; and a curve that is flat again"
+        " shows that you did not compare"
         " waiting times.",
         "Leave it out, because no class needs long-range context.": "A block brings more than its attention:"
         " parameters,"

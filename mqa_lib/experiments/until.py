@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -13,15 +14,15 @@ SHARE = 0.9
 
 @dataclass(frozen=True)
 class Until:
-    """When one run first named enough of the found locks' colours on the validation pictures.
+    """When one run first named enough of the found locks' colours on the validation pictures, in two epochs in a row.
 
     Args:
         variant: Name of the model.
         seed: Its seed.
-        pictures: Pictures that it had been trained on by then; None if it never did.
+        pictures: Pictures that it had been shown by the first of the two, repeated ones counted; None if it never did.
         cpu_seconds: Seconds of one thread's computing by then; None if it never did.
         trained: Pictures of the whole run.
-        accuracy: Colour accuracy at the end, on the test pictures where they were measured.
+        accuracy: Colour accuracy of the best checkpoint, on the test pictures where they were measured.
         map50_95: mAP50-95 there.
     """
 
@@ -42,10 +43,12 @@ def until(records: Iterable[dict[str, Any]], share: float = SHARE) -> dict[str, 
     """
     found: dict[str, list[Until]] = {}
     for record in records:
-        if not record["epochs"]:
+        # a run that failed says nothing about how long its variant needs
+        if not record["epochs"] or "failed" in record:
             continue
         seconds, epochs = cpu_seconds(record), record["epochs"]
-        at = next((i for i, epoch in enumerate(epochs) if right_colours(epoch) >= share), None)
+        enough = [right_colours(epoch) >= share for epoch in epochs]
+        at = next((i for i, pair in enumerate(pairwise(enough)) if all(pair)), None)
         score = record.get("test") or best_epoch(record)
         variant, seed = record["recipe"]["model"], record["recipe"]["seed"]
         when = (None, None) if at is None else (epochs[at]["pictures"], seconds[at])
@@ -62,6 +65,7 @@ def until_table(
 ) -> str:
     """Return a Markdown table: for each variant how many seeds got there, and after how much, as median and range.
 
+    Runs end when they are solved, so the last two columns say what was reached, and do not rank the variants.
     Where half of the seeds or more did not get there, the median is told as "more than" what those were trained on.
 
     Args:
@@ -72,7 +76,7 @@ def until_table(
     goal = f"{share:.0%}"
     lines = [
         f"| variant | seeds that reach {goal} | pictures until {goal} | CPU seconds until {goal} "
-        "| colour accuracy at the end | mAP50-95 at the end |",
+        "| colour accuracy, best checkpoint | mAP50-95, best checkpoint |",
         "|---|---|---|---|---|---|",
     ]
     for name, runs in found.items():
@@ -113,29 +117,35 @@ def compared(
 
     Runs are paired by seed. A run that never got there counts as later than one that did.
     """
-    first, second = ({run.seed: run.pictures for run in found.get(key, [])} for key in (name, base))
+    first, second = ({run.seed: run for run in found.get(key, [])} for key in (name, base))
     shown = [(labels or {}).get(key, key) for key in (name, base)]
     seeds = sorted(first.keys() & second.keys())
     lead = f"{shown[0]} against {shown[1]}: "
     if not seeds:
         return f"{lead}no seed has been run with both yet."
-    pairs = [(first[seed] or float("inf"), second[seed] or float("inf")) for seed in seeds]
+    never = float("inf")
+    pairs = [(first[seed].pictures or never, second[seed].pictures or never) for seed in seeds]
     sooner, later = sum(a < b for a, b in pairs), sum(a > b for a, b in pairs)
-    only = sum(b == float("inf") > a for a, b in pairs) - sum(a == float("inf") > b for a, b in pairs)
-    counted = f"reaches the share sooner with {sooner} of {len(seeds)} seeds, later with {later}"
-    if abs(only) == len(seeds):
-        never = shown[1] if only > 0 else shown[0]
-        counted = f"{never} does not reach the share with any of {len(seeds)} seeds, the other does with all"
-    elif not sooner and set(map(min, pairs)) == {float("inf")}:
-        counted = f"neither reaches the share with any of {len(seeds)} seeds"
-    counted = counted.replace("any of 1 seeds", "the one seed")
+    count = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+    # what a run that ends cannot tell: whether it would have got there with more pictures
+    least = min(run.trained for runs in (first, second) for seed, run in runs.items() if seed in seeds)
+    within = f"within {least:,} pictures"
+    agree = True
+    if all(a == b == never for a, b in pairs):
+        counted = f"neither gets there {within}, with {count}"
+    elif all(a < b == never for a, b in pairs) or all(b < a == never for a, b in pairs):
+        counted = f"only {shown[0] if sooner else shown[1]} gets there {within}, with {count}; the other may with more"
+    else:
+        counted = f"sooner with {sooner} of {count}, later with {later}"
+        agree = len(seeds) in (sooner, later)
     if len(seeds) < 3:
-        return f"{lead}{counted}. {len(seeds)} seed{'s' * (len(seeds) > 1)}: an observation, not a result."
-    if abs(only) == len(seeds):
-        return f"{lead}{counted}. That is a difference in kind."
-    if sooner == len(seeds) or later == len(seeds) or counted.startswith("neither"):
+        return f"{lead}{counted}. With fewer than 3 seeds that is an observation, not a result."
+    if not sooner + later:
         return f"{lead}{counted}."
-    return f"{lead}{counted}. Not resolved: the seeds do not agree."
+    if not agree:
+        return f"{lead}{counted}. Not resolved: the seeds do not agree."
+    chance = f"{2 * 0.5 ** len(seeds):.0%}"
+    return f"{lead}{counted}. If the two were equal, all seeds would agree in {chance} of such comparisons."
 
 
 def ablation_table(rows: list[dict[str, Any]]) -> str:

@@ -19,9 +19,11 @@ PARTS = ("backbone attention", "AIFI", "decoder self-attention", "far sampling p
 def without(model: RTDETR | YOLO, part: str) -> Iterator[int]:
     """Take a part's long-range reading out of a detector while the block runs, and yield how many layers had it.
 
-    The layers stay; what they read from elsewhere goes. A block of the backbone hands its map on as it came. In AIFI
-    and in the decoder's self-attention each token attends to itself alone. The decoder's sampling points outside the
-    box that a layer starts from are left out, and the weights of the others are scaled up to 1.
+    A block of the backbone is left out as a whole: it hands its map on as it came. In AIFI and in the decoder's
+    self-attention each token attends to itself alone. The decoder's sampling points outside the box that a layer starts
+    from are left out, and the weights of a head's others are scaled up to 1; a head without any inside reads nothing.
+    What remains may still know of far places, since each cell of a map was made from a large part of the picture. And
+    a part that can be left out alone may be needed as soon as another one is missing: parts can be nested.
 
     Args:
         model: The detector.

@@ -13,19 +13,20 @@
 # %% [markdown]
 # # 6 · Does it help?
 #
-# Notebook 5 put Mobile MQA into RT-DETR. Many articles stop there, or train once and compare two numbers. This notebook
-# asks four questions and answers each with a **control**: a run that could have said no.
+# Notebook 5 put Mobile MQA into RT-DETR. Many articles stop there, or train once and compare two numbers. This
+# notebook asks four questions. For each there is a **control**: a run that could show that we are wrong. The answers
+# appear as the runs are recorded.
 #
 # **What you need:** notebook 1 (Keys & Locks) and notebook 5 (backbone, AIFI and decoder of RT-DETR).
 #
-# **What you will have:** a comparison over recorded trainings that you can cut in your own way, an experiment that
-# shows which part of a detector does the work, and a rule for when a comparison is long enough.
+# **What you will have:** a rule for when a comparison is long enough, an experiment that shows what a trained detector
+# loses when one part is left out, and the recorded comparison with its controls, and with what is still missing.
 
 # %% tags=["setup"]
 # (the build puts notebooks/source/_setup.py here, the same in all seven)
 
 # %%
-import json, shutil, sys, tempfile  # noqa: E401
+import contextlib, json, shutil, sys, tempfile  # noqa: E401
 from pathlib import Path
 import numpy as np
 from IPython.display import Markdown, display
@@ -109,7 +110,8 @@ exercises.check("06-colours", colour_accuracy)
 # %% [markdown]
 # <details><summary>Hint 1</summary>
 #
-# What is named at a lock that was not found means nothing. Leave those locks out above *and* below the line.
+# What is named at a lock that was not found means nothing. Leave those locks out in the numerator *and* in the
+# denominator.
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -127,10 +129,11 @@ exercises.check("06-colours", colour_accuracy)
 #
 # ## How long is long enough?
 #
-# The probe of notebook 1 was trained with six different layers between its convolutions and its answer, with shapes at
-# any place of the picture. A line shows its accuracy on validation pictures while it trains. **Predict:** which layers
-# solve the task in the end? Now cover the right part of the chart with your hand, and judge from the first 200 steps
-# alone.
+# The probe of notebook 1 was trained without a layer between its convolutions and its answer, and with several layers,
+# with shapes at any place of the picture. A line shows its accuracy on validation pictures while it trains. (The
+# learning rate rises for 250 steps, then falls to zero at the end, so every line is flat there.) **Predict:** which
+# layers solve the task? Then cover the right part of the chart with your hand. What would you say from the first 200
+# steps alone?
 
 # %%
 ablation = json.loads((HOME / "data/probe/ablation.json").read_text())["rows"]
@@ -154,19 +157,21 @@ for arm, seeds in lines.items():
     print(f"{arm:>24}: {early:.0%} after 200 steps, {end:.0%} after 1,000")
 
 # %% [markdown]
-# After 200 steps one would say: no layer solves the task, and the layers with attention are equally good. Both are
-# wrong in the end. And a line that still rises at its right end says only that its model is slower; with more training
-# it may get there, too. **The first edition of this course made this mistake with detectors**: it stopped after 28,800
-# pictures, while the curves were flat, and reported that stock RT-DETR cannot learn Keys & Locks. Its runs could not
-# show that, and the claim is withdrawn.
+# From the first 200 steps one would say that no layer solves the task. At the end correct attention is far above
+# chance. Whether the layers with attention differ from each other, one seed and one learning rate for all do not tell.
 #
-# So train until the curves are flat, and ask a second question that does not depend on when one stops: **how many
-# pictures does a model need until its accuracy is 90 %?**
+# **The first edition of this course made this mistake with detectors.** It stopped after 28,800 pictures, while the
+# curves were flat *at chance*, and reported that stock RT-DETR cannot learn Keys & Locks. Its runs could not show
+# that, and the claim is withdrawn.
+#
+# A flat line at chance says nothing: wait until it has risen and is flat again, or say "not within this many
+# pictures". And ask a second question that does not depend on when one stops: **how many pictures does a model need
+# until its accuracy is 90 %?** (Pictures *shown*: the same ones come again in every epoch.)
 #
 # ### Exercise 06-sooner · investigate · 6 min · ●●○
 #
 # After how many training *pictures* is the accuracy of `"Mobile MQA, kv_stride 2"` at least 0.9 for the first time?
-# Take the median over the seeds in `lines`. A step has 64 pictures.
+# Take the median over the seeds in `lines`. A step shows 64 pictures.
 
 # %%
 answer = None
@@ -202,8 +207,8 @@ exercises.check("06-sooner", answer)
 print(GRID.read_text())
 
 # %% [markdown]
-# `python -m mqa_lib compare data/experiments/detectors.yaml` makes these runs, or goes on with them. One run takes
-# about an hour of one CPU core, so not all of them are recorded yet:
+# `python -m mqa_lib compare data/experiments/detectors.yaml` makes these runs, or goes on with them. They take many
+# hours, and are recorded one by one:
 
 # %%
 records = experiments.read_runs(HOME / "data/runs/detectors", GRID, missing_ok=True)
@@ -216,7 +221,7 @@ print(f"Not run yet: {'; '.join(name for name, (done, _) in counts.items() if no
 found = experiments.until(full)
 
 # %%
-Markdown(experiments.until_table(found, experiments.LABELS))
+Markdown(experiments.until_table(found, experiments.LABELS) if found else "No run is recorded yet.")
 
 
 # %%
@@ -227,7 +232,7 @@ def chart(*variants):
         return
     reached = {name: [run.pictures for run in each] for name, each in runs.items()}
     trained = {name: [run.trained for run in each] for name, each in runs.items()}
-    label = f"training pictures until {GOAL:.0%} colour accuracy"
+    label = f"pictures shown until {GOAL:.0%} colour accuracy"
     plots.show(plots.until_dots(reached, trained, label), plots.until_dots_alt(reached, label))
 
 
@@ -250,42 +255,43 @@ for variant in RTDETR[1:]:
 
 # %% [markdown]
 # RT-DETR without Mobile MQA still has long-range attention: AIFI in its encoder, self-attention among the queries of
-# its decoder, and sampling points that may lie anywhere. Which part does a trained detector use? We take one way of
-# reading away and count again. This is an **intervention**: it shows what the answer depends on, which a map of
-# attention cannot.
+# its decoder, and sampling points that may lie anywhere. What does a trained detector lose when one of them is
+# switched off? This is an **intervention**: it shows what the answer depends on, which a map of attention cannot.
 #
-# - `backbone attention`: the blocks pass their map on unchanged.
+# - `backbone attention`: the blocks are left out.
 # - `AIFI` and `decoder self-attention`: each token attends only to itself.
-# - `far sampling points`: the decoder reads only inside the box that a layer starts from.
+# - `far sampling points`: the decoder's points must lie inside the box that a layer starts from.
 #
 # The bundled detector with Mobile MQA had *dense supervision of its backbone on the same task*: its backbone was
-# taught the colours directly. **Predict:** which part can it not do without?
+# taught the colours directly. **Predict:** which part does it need most?
 
 # %%
 model = rtdetr.load(HOME / "data/weights/rtdetr-nano-mobile-mqa.safetensors")
 print(f"{model.card['weights_are']}.")
-whole = experiments.right_colours(evaluate.evaluate(model, DATA))
-rows = ["| taken away | colour accuracy on 64 pictures |", "|---|---|", f"| nothing | {whole:.1%} |"]
-left = {}
-for part in interventions.PARTS:
-    with interventions.without(model, part):
-        left[part] = experiments.right_colours(evaluate.evaluate(model, DATA))
-    rows.append(f"| {part} | {left[part]:.1%} |")
+rows, left = ["| switched off | locks found | colour accuracy |", "|---|---|---|"], {}
+for part in ("nothing", *interventions.PARTS):
+    switched = contextlib.nullcontext() if part == "nothing" else interventions.without(model, part)
+    with switched:
+        score = evaluate.evaluate(model, DATA)
+    counts, left[part] = score["lock colours"], experiments.right_colours(score)
+    rows.append(f"| {part} | {counts['found']} of {counts['locks']} | {left[part]:.1%} |")
 Markdown("\n".join(rows))
 
 # %%
 needed = [part for part, share in left.items() if share < 0.5]
 print(f"Below 50 % without: {', '.join(needed) or 'no single part'}.")
-assert needed == ["backbone attention"] and whole > 0.9
+assert needed == ["backbone attention"] and left["nothing"] > 0.9
 
 # %% [markdown]
-# This says what *this* detector uses. One trained from scratch, without that supervision, may solve the same task with
-# its decoder; the same five lines of code will tell.
+# Two cautions. Leaving a block out changes everything behind it, so the fall shows that the detector *needs* the
+# block; that it needs what the block reads from far away is the likely reason, and not yet shown. And this is one
+# detector: another one, trained from scratch, can be asked in the same way.
 #
 # ## Question 2 · And a detector that has no attention of its own?
 #
-# YOLO's head is convolutional. `yolo-nano-*` has the same backbone and neck as our RT-DETR without AIFI. Nothing in it
-# can compare a lock with a key that lies outside its window, until we add the two blocks.
+# Newer YOLOs have attention; our small one has none. `yolo-nano-*` has the same backbone and neck as our RT-DETR
+# without AIFI, under the convolutional head of YOLOv8. Its window covers the whole picture, but only through
+# convolutions: nothing in it compares two far places directly, until we add the two blocks.
 
 # %%
 YOLO = [f"yolo-nano-{kind}" for kind in ("stock", "convolutions", "mobile-mqa", "mha")]
@@ -297,8 +303,9 @@ for base in ("yolo-nano-stock", "yolo-nano-convolutions"):
 # ## Question 3 · Is Mobile MQA as good as what it replaces?
 #
 # Mobile MQA shares keys and values among all heads, and halves their resolution at stride 8. The controls stand in the
-# same places, in the same block, with the same sizes: multi-head attention (nothing shared, nothing down-sampled) and
-# multi-query attention (shared, not down-sampled).
+# same places, in the same block, with heads of the same size: multi-head attention (nothing shared, nothing
+# down-sampled) and multi-query attention (shared, not down-sampled). Mobile MQA also has a depthwise convolution and a
+# norm before its keys.
 
 # %%
 chart("rtdetr-nano-mha", "rtdetr-nano-mqa", "rtdetr-nano-mobile-mqa", "yolo-nano-mha", "yolo-nano-mobile-mqa")
@@ -329,9 +336,8 @@ exercises.quiz("06-support")
 # ## Photographs
 #
 # Does it help on photographs? **This course cannot say it yet.** Its first comparison on BCCD, a public set of
-# photographs of blood cells, is withdrawn. The models had 30 queries, and so could find at most 30 objects, while
-# mosaic augmentation puts up to 57 cells into one picture. It will be repeated with enough queries, and with a
-# schedule that reaches the level that others report for small detectors.
+# photographs of blood cells, is withdrawn: the models had 30 queries, fewer than the cells that mosaic augmentation
+# can put into one picture. `python -m mqa_lib compare data/experiments/bccd.yaml` runs it with enough queries.
 
 # %%
 exercises.quiz("06-photographs")
@@ -340,7 +346,7 @@ exercises.quiz("06-photographs")
 # ## Pictures of your own
 #
 # Put the path of your data set into `MINE`, or, on Colab, run the cell as it is and choose a zip file. It is checked
-# and drawn, and every file with a fault is named before any work is lost.
+# and drawn, and every file with a fault is named before the training starts.
 
 # %%
 MINE, TRAIN, ON_COLAB = "", False, "google.colab" in sys.modules
@@ -371,17 +377,17 @@ for name in ("rtdetr-nano-stock", "rtdetr-nano-mobile-mqa") if MINE and TRAIN el
 # %% [markdown]
 # ## What you know now
 #
-# - Train until the curves are flat, or ask how long a model needs. A comparison that stops early can say the opposite.
+# - A flat line at chance says nothing. Train until the curves have risen and are flat again, or say within how many
+#   pictures.
 # - RT-DETR already has long-range attention: in its decoder. Add more, and test whether it helps.
-# - A control stands in the same place with the same size: without attention, with convolutions, with multi-head
-#   attention.
-# - An intervention shows what an answer depends on. A map shows what is read.
+# - Every question needs its control: without attention, with convolutions in its place, with multi-head attention.
+# - An intervention shows what an answer depends on. A map shows only what is read.
 # - One seed is an observation. Three seeds that agree are a start.
 #
 # Next: [`07_measure_and_deploy`](07_measure_and_deploy.ipynb), on what the layer costs.
 
 # %% tags=["result"]
 print(
-    f"colour accuracy of the bundled detector {whole:.1%}, without its backbone's attention "
+    f"colour accuracy of the bundled detector {left['nothing']:.1%}, without its backbone's attention "
     f"{left['backbone attention']:.1%}; runs recorded: {len(records)}; rows of the ablation: {len(ablation)}"
 )

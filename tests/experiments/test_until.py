@@ -17,12 +17,17 @@ def record(model, seed, shares, test=None, arm="plain"):
     return said | ({"test": test} if test else {})
 
 
-def test_a_run_is_there_with_the_first_epoch_that_has_the_share_whatever_comes_later():
+def test_a_run_is_there_with_the_first_of_two_epochs_in_a_row_that_have_the_share():
     test = {"mAP50-95": 0.75, "lock colours": coloured(0.8)}
-    (one,) = until([record("a", 3, (0.25, 0.9, 0.5, 1.0), test)])["a"]
-    assert one == Until("a", 3, 14, 100.0, 28, 0.8, 0.75)
-    (other,) = until([record("a", 3, (0.25, 0.9, 0.5, 1.0), test)], share=0.95)["a"]
-    assert other == replace(one, pictures=28, cpu_seconds=200.0)
+    shares = (0.25, 0.9, 0.5, 0.9, 1.0, 1.0)
+    (one,) = until([record("a", 3, shares, test)])["a"]
+    assert one == Until("a", 3, 28, 200.0, 42, 0.8, 0.75)
+    (other,) = until([record("a", 3, shares, test)], share=0.95)["a"]
+    assert other == replace(one, pictures=35, cpu_seconds=250.0)
+
+
+def test_a_run_that_failed_says_nothing_about_its_variant():
+    assert until([record("a", 3, (0.25, 0.5)) | {"failed": {"reason": "nan"}}]) == {}
 
 
 def test_a_run_that_never_names_them_has_no_number_and_without_a_test_split_its_best_epochs_scores():
@@ -32,7 +37,7 @@ def test_a_run_that_never_names_them_has_no_number_and_without_a_test_split_its_
 
 
 def test_an_epoch_that_finds_no_lock_is_not_there():
-    run = record("a", 3, (0.25, 1.0, 1.0))
+    run = record("a", 3, (0.25, 1.0, 1.0, 1.0))
     run["epochs"][1]["lock colours"] = {"locks": 50, "found": 0, "right": 0}
     assert until([run])["a"][0].pictures == 21
 
@@ -102,50 +107,34 @@ def test_a_row_ends_with_the_scores_and_a_variant_may_have_a_name_for_people():
 
 
 NEVER = (None,) * 3
+FEW = "With fewer than 3 seeds that is an observation, not a result."
+CHANCE = "If the two were equal, all seeds would agree in 25% of such comparisons."
+OPEN = "Not resolved: the seeds do not agree."
 COMPARED = [
-    ((10, 20, 30), (20, 30, 40), "reaches the share sooner with 3 of 3 seeds, later with 0."),
-    ((20, 30, 40), (10, 20, 30), "reaches the share sooner with 0 of 3 seeds, later with 3."),
-    (
-        (10, 20, 30),
-        (20, 10, 40),
-        "sooner with 2 of 3 seeds, later with 1. Not resolved: the seeds do not agree.",
-    ),
-    (
-        (10, 20, 30),
-        (10, 20, 40),
-        "sooner with 1 of 3 seeds, later with 0. Not resolved: the seeds do not agree.",
-    ),
-    ((10, 20, 30), (None, 30, 40), "reaches the share sooner with 3 of 3 seeds, later with 0."),
-    (
-        (10, None, None),
-        NEVER,
-        "sooner with 1 of 3 seeds, later with 0. Not resolved: the seeds do not agree.",
-    ),
+    ((10, 20, 30), (20, 30, 40), f"sooner with 3 of 3 seeds, later with 0. {CHANCE}"),
+    ((20, 30, 40), (10, 20, 30), f"sooner with 0 of 3 seeds, later with 3. {CHANCE}"),
+    ((10, 20, 30), (20, 10, 40), f"sooner with 2 of 3 seeds, later with 1. {OPEN}"),
+    ((10, 20, 30), (10, 20, 40), f"sooner with 1 of 3 seeds, later with 0. {OPEN}"),
+    ((10, 20, 30), (None, 30, 40), f"sooner with 3 of 3 seeds, later with 0. {CHANCE}"),
+    ((10, None, None), NEVER, f"sooner with 1 of 3 seeds, later with 0. {OPEN}"),
+    # whoever did not get there was stopped, and may have been slower only
     (
         (10, 20, 30),
         NEVER,
-        "b does not reach the share with any of 3 seeds, the other does with all. That is a difference in kind.",
+        f"only a gets there within 9,000 pictures, with 3 seeds; the other may with more. {CHANCE}",
     ),
     (
         NEVER,
         (10, 20, 30),
-        "a does not reach the share with any of 3 seeds, the other does with all. That is a difference in kind.",
+        f"only b gets there within 9,000 pictures, with 3 seeds; the other may with more. {CHANCE}",
     ),
-    (NEVER, NEVER, "neither reaches the share with any of 3 seeds."),
-    ((10,), (20,), "sooner with 1 of 1 seeds, later with 0. 1 seed: an observation, not a result."),
-    ((10, 20), (20, 30), "sooner with 2 of 2 seeds, later with 0. 2 seeds: an observation, not a result."),
-    (
-        (10,),
-        (None,),
-        "b does not reach the share with the one seed, the other does with all. 1 seed: an observation, not a result.",
-    ),
-    ((None,), (None,), "neither reaches the share with the one seed. 1 seed: an observation, not a result."),
+    (NEVER, NEVER, "neither gets there within 9,000 pictures, with 3 seeds."),
+    ((10,), (20,), f"sooner with 1 of 1 seed, later with 0. {FEW}"),
+    ((10, 20), (20, 30), f"sooner with 2 of 2 seeds, later with 0. {FEW}"),
+    ((10,), (None,), f"only a gets there within 9,000 pictures, with 1 seed; the other may with more. {FEW}"),
+    ((None,), (None,), f"neither gets there within 9,000 pictures, with 1 seed. {FEW}"),
     # runs are paired by seed: those of a seed that the other lacks count for nothing
-    (
-        (10, 20, 30),
-        (20, 30),
-        "sooner with 2 of 2 seeds, later with 0. 2 seeds: an observation, not a result.",
-    ),
+    ((10, 20, 30), (20, 30), f"sooner with 2 of 2 seeds, later with 0. {FEW}"),
     ((10, 20), (), "no seed has been run with both yet."),
 ]
 
