@@ -90,8 +90,10 @@ exercises.check("06-chance", prediction)
 # Without the key one can only guess. This level is called *chance*.
 # </details>
 #
-# mAP mixes two questions: is the lock found, and is its class correct? We take them apart. **Colour accuracy** is the
-# share of the found locks whose class is correct.
+# The usual score of a detector is mAP: the mean over the classes of the *average precision*. Sort the boxes of a class
+# by confidence, and average the precision over recall. (For mAP50 a box is correct if it overlaps the true one by
+# half; mAP50-95 averages over stricter overlaps.) It mixes two questions: is the lock found, and is its class correct?
+# We take them apart. **Colour accuracy** is the share of the found locks whose class is correct.
 #
 # ### Exercise 06-colours · implement · 6 min · ●●○
 #

@@ -1,6 +1,7 @@
 """The command line does what its help says; what a user did wrong is one sentence."""
 
 import io
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from mqa_lib import doctor, rtdetr
 from mqa_lib.__main__ import main
+from tests.experiments.stub import epoch
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -74,26 +76,34 @@ def test_a_grid_that_holds_itself_is_one_sentence(tmp_path, capsys):
     assert "a part of it holds itself" in capsys.readouterr().err
 
 
-def test_comparing_prints_the_bundled_runs(capsys):
-    assert main(["compare", str(DATA / "runs/bccd")]) == 0
+def write_runs(folder, variants, data=("hens",)):
+    """Write a record of a run, with a test split, for each variant, seed and data set."""
+    classes = {"hen": {"mAP50": 0.5, "mAP50-95": 0.25}, "egg": {"mAP50": 0.75, "mAP50-95": 0.5}}
+    for variant, seed, name in itertools.product(variants, range(3), data):
+        score = epoch(2) | {"classes": classes, "mAP50": 0.5 + seed / 8}
+        record = {"recipe": {"model": variant, "seed": seed}, "epochs": [epoch(1), score], "test": score}
+        record |= {"finished": True, "experiment": {"arm": "plain"}, "data": {"name": name}}
+        (folder / f"{variant}-{seed}-{name}.json").write_text(json.dumps(record))
+
+
+def test_comparing_prints_the_runs_of_a_folder_their_medians_and_their_classes(tmp_path, capsys):
+    write_runs(tmp_path, ("rtdetr-nano-stock", "rtdetr-nano-mha"))
+    assert main(["compare", str(tmp_path)]) == 0
     runs, medians = capsys.readouterr().out.split(
         "\nMedians over seeds and their range, on the test split:\n\n"
     )
-    assert runs.count("\n| nano-") >= 8
+    assert runs.count("\n| nano-") == 6
     assert medians.startswith("| variant | seeds | mAP50 | mAP50-95 |")
     medians, classes = medians.split("\nBy class:\n\n")
-    assert "\n| nano-stock, from-scratch | 5 | 0." in medians
-    assert classes.startswith("| mAP50 | nano-") and classes.count("\n| ") == 3
+    assert "\n| nano-stock, plain | 3 | 0.625 (0.500 to 0.750) |" in medians
+    assert classes.startswith("| mAP50 | nano-") and classes.count("\n| ") == 2
 
 
 def test_comparing_runs_of_several_data_sets_prints_the_runs_alone(tmp_path, capsys):
-    record = json.loads(min((DATA / "runs/bccd").glob("*stock*.json")).read_text())
-    for name in ("cells", "hens"):
-        record["data"]["name"] = name
-        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    write_runs(tmp_path, ("rtdetr-nano-stock",), ("cells", "hens"))
     assert main(["compare", str(tmp_path)]) == 0
     said = capsys.readouterr()
-    assert said.out.count("\n| nano-") == 2 and "Medians" not in said.out
+    assert said.out.count("\n| nano-") == 6 and "Medians" not in said.out
     assert "No medians over seeds: `records`" in said.err
 
 
