@@ -77,7 +77,8 @@ def test_a_source_runs_from_top_to_bottom_in_quick_mode(name, monkeypatch):
         shown = run.notebook.cells[each.place].outputs[-1]["data"]["text/plain"]
         assert EXERCISES[each.name].task in shown and EXERCISES[each.name].hint in shown
     assert sources.output_problems(run.notebook) == []
-    assert run.result and run.seconds < 60 * MINUTES_EACH
+    # twice that, because another process tests on the same two cores meanwhile
+    assert run.result and run.seconds < 2 * 60 * MINUTES_EACH
 
 
 @pytest.mark.parametrize("name", NAMES)
